@@ -1,0 +1,79 @@
+# make train        set up, then train the default machine on the embedded MNIST images
+# make test         lint, then the tests with seeded slices of the long ones
+# make test-long    every test in full; the log goes to tests/long_run.log
+# make test-numpy   the tests that meet NumPy, at the oldest and the newest NumPy there is a Python for
+# make lint         ruff (format and lint) and mypy
+# make bench        the benchmarks, as Markdown on the screen and in runs/bench.md
+# make clean        removes environments, builds and caches
+#
+# Each sets up what it needs: Python 3.11 or newer, make and a package registry are enough.
+#   PYTHON=python3.12   another interpreter; it gets an environment of its own
+#   NUMPY=2.0           that NumPy release series, likewise
+#   ARGS="..."          more arguments for the command that runs (gpugrad train, pytest or the benchmarks)
+
+PYTHON ?= python3
+NUMPY ?=
+ARGS ?=
+# One worker for each core, up to four; each computes on one BLAS thread.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$n || echo 4)
+
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))$(if $(NUMPY),-numpy-$(NUMPY))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+NUMPY_PIN := $(if $(NUMPY),'numpy==$(NUMPY).*')
+SINGLE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(SINGLE_THREAD) $(BIN)/python -m pytest
+PARALLEL := $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist worksteal)
+
+.DELETE_ON_ERROR:
+.PHONY: help train test test-only test-long test-numpy lint format bench clean
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+$(VENV)/created.stamp:
+	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV) with $$interpreter" && \
+	    "$$interpreter" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/train.stamp: pyproject.toml | $(VENV)/created.stamp
+	@echo "installing gpugrad[train] into $(VENV)"
+	@$(PIP) install -qq --editable '.[train]' $(NUMPY_PIN)
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(VENV)/created.stamp
+	@echo "installing gpugrad[train,sklearn,hdf,test,nvrtc,dev] into $(VENV)"
+	@$(PIP) install -qq --editable '.[train,sklearn,hdf,test,nvrtc,dev]' $(NUMPY_PIN)
+	@touch $@
+
+# A folder per run: gpugrad train refuses to write over an earlier one.
+train: $(VENV)/train.stamp
+	$(BIN)/gpugrad train mnist --output runs/mnist-$$(date +%Y%m%d-%H%M%S) $(ARGS)
+
+test: lint
+	@$(MAKE) --no-print-directory test-only
+
+test-only: $(VENV)/test.stamp
+	$(PYTEST) $(PARALLEL) $(ARGS)
+
+test-long: lint
+	sh tests/long_run.sh tests/long_run.log $(PYTEST) $(PARALLEL) --long $(ARGS)
+
+# What does not meet NumPy (the kernels on the host compiler, packaging) is left out.
+test-numpy:
+	sh .ci/test-numpy-range $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m tests.bench --output runs/bench.md $(ARGS)
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

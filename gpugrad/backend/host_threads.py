@@ -1,0 +1,188 @@
+"""A second thread for array work on the host.
+
+NumPy's ufuncs and its random fills release the interpreter lock, so a pass over an array that is
+cut in two runs on two cores. Results never depend on the number of threads: a task is told which
+elements are its own and computes each of them from nothing but its index.
+"""
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["BLOCK_VALUES", "over_spans", "scratch_array"]
+
+#: Elements in a block that a thread works on at a time: a float32 scratch array of this size stays
+#: in a core's second-level cache, and a ufunc over it runs long enough without the interpreter
+#: lock that two threads do not get in each other's way.
+BLOCK_VALUES = 65536
+
+#: Below this many elements per thread, handing work over costs more than it saves.
+MIN_VALUES_PER_THREAD = 16384
+
+Task = Callable[[int, int], None]
+
+
+class _Scratch(threading.local):
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch_array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array of this thread's own, which its next request for `name` reuses.
+
+    Fresh memory of this size costs a page fault every 4 kB; arrays above 8 blocks are not kept.
+    """
+    size = math.prod(shape)
+    if size > 8 * BLOCK_VALUES:
+        return np.empty(shape, dtype)
+    kept = _scratch.arrays.get(name)
+    if kept is None or kept.size < size or kept.dtype != dtype:
+        kept = _scratch.arrays[name] = np.empty(size, dtype)
+    return kept[:size].reshape(shape)
+
+
+def _cpu_finder() -> Callable[[], int] | None:
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
+
+
+class _Worker:
+    """One thread that runs one task at a time for whoever finds it free."""
+
+    def __init__(self) -> None:
+        self.free = threading.Lock()
+        self._asked, self._done = threading.Lock(), threading.Lock()
+        self._asked.acquire()
+        self._done.acquire()
+        self._job: tuple[Task, int, int] | None = None
+        self._error: BaseException | None = None
+        self._cpu_of_caller, self._current_cpu = -1, _cpu_finder()
+        self._thread = threading.Thread(target=self._serve, name="gpugrad", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            self._asked.acquire()
+            job, self._job = self._job, None
+            assert job is not None
+            try:
+                job[0](job[1], job[2])
+            except BaseException as error:  # handed to the caller
+                self._error = error
+            del job
+            self._done.release()
+
+    def _keep_off_callers_cpu(self) -> None:
+        # After a matrix product the BLAS threads spin for some milliseconds on every other CPU.
+        # The scheduler then takes the caller's CPU for the least busy one and wakes this thread
+        # there, where the two take turns: measured, twice the time. The spinning threads yield.
+        if self._current_cpu is None or self._thread.native_id is None:
+            return
+        cpu = self._current_cpu()
+        if cpu == self._cpu_of_caller:
+            return
+        self._cpu_of_caller = cpu
+        others = os.sched_getaffinity(0) - {cpu}
+        try:
+            if others:
+                os.sched_setaffinity(self._thread.native_id, others)
+        except OSError:  # a container may forbid it
+            self._current_cpu = None
+
+    def start(self, task: Task, start: int, stop: int) -> None:
+        self._keep_off_callers_cpu()
+        self._job = (task, start, stop)
+        self._asked.release()
+
+    def wait(self) -> BaseException | None:
+        self._done.acquire()
+        error, self._error = self._error, None
+        return error
+
+
+_worker: _Worker | None = None
+_lock = threading.Lock()
+
+
+def _forget_worker() -> None:
+    # The thread does not survive a fork; a child that waited for it would hang.
+    global _worker, _lock
+    _worker, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_worker)
+
+
+def _the_worker() -> _Worker:
+    global _worker
+    with _lock:
+        if _worker is None:
+            _worker = _Worker()
+        return _worker
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def over_spans(
+    task: Task,
+    length: int,
+    *,
+    values_each: int = 1,
+    multiple_of: int = 1,
+    threads: int | None = None,
+) -> None:
+    """Call ``task(start, stop)`` on one span or two that together cover ``range(length)``.
+
+    Parameters
+    ----------
+    task : callable
+        Works on the half-open span it is given. Two spans run at once, on two threads.
+    length : int
+        How many items there are. With 0 the task is not called.
+    values_each : int
+        Array elements per item; short work is done on the calling thread alone.
+    multiple_of : int
+        The second span starts at a multiple of this.
+    threads : {1, 2}, optional
+        How many threads to use at most; the default is 2 where there are as many CPUs.
+
+    Raises
+    ------
+    BaseException
+        What the task raises, after both spans have ended.
+    """
+    if length <= 0:
+        return
+    middle = -(-length // multiple_of) // 2 * multiple_of
+    if threads is None:
+        threads = min(2, _available_cpus())
+    if threads < 2 or middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
+        task(0, length)
+        return
+    worker = _the_worker()
+    if not worker.free.acquire(blocking=False):  # another thread is using it, or this one is it
+        task(0, length)
+        return
+    try:
+        worker.start(task, middle, length)
+        try:
+            task(0, middle)
+        finally:
+            error = worker.wait()
+    finally:
+        worker.free.release()
+    if error is not None:
+        raise error

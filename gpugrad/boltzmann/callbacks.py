@@ -1,0 +1,171 @@
+"""What may happen beside training: watching, logging, checkpoints, stopping.
+
+A callback is an object with the methods of `Callback`, or a plain function `f(trainer, record)` that
+is called after each epoch.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpugrad.boltzmann.checkpoint import save_checkpoint, write_atomically
+from gpugrad.errors import ParameterError
+
+if TYPE_CHECKING:
+    from gpugrad.boltzmann.fit import Trainer
+
+__all__ = ["Callback", "CheckpointWriter", "JsonLines", "StopOnSignal", "as_callback"]
+
+
+class Callback:
+    """Methods that do nothing; a subclass overrides those it needs."""
+
+    def start(self, trainer: "Trainer") -> None:
+        """Training begins, or goes on after a checkpoint was loaded."""
+
+    def update(self, trainer: "Trainer") -> None:
+        """The parameters have taken a step. To look at one here is to wait for the device."""
+
+    def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        """An epoch has ended and `record` was appended to the trainer's history."""
+
+    def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
+        """Training ends: completed, stopped on request, or by an error that is about to be raised."""
+
+
+class _AfterEachEpoch(Callback):
+    def __init__(self, function: Callable[[Any, dict[str, Any]], Any]) -> None:
+        self.function = function
+
+    def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        self.function(trainer, record)
+
+
+def as_callback(value: Any) -> Callback:
+    """A callback as it is, a function of (trainer, record) as a callback after each epoch."""
+    if isinstance(value, Callback):
+        return value
+    if callable(value):
+        return _AfterEachEpoch(value)
+    raise ParameterError(f"fit: callback is {value!r}, expected a Callback or a function")
+
+
+class CheckpointWriter(Callback):
+    """Save the whole state of training at the start, each so many seconds, and at a good end.
+
+    After a divergence nothing is written: the file keeps the last state that was found good.
+
+    Parameters
+    ----------
+    path : str or path
+    every_seconds : float
+        At least 0; with 0 after each update.
+    clock : callable
+        Seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        every_seconds: float = 30.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not every_seconds >= 0:
+            raise ParameterError(
+                f"CheckpointWriter: every_seconds is {every_seconds!r}, expected at least 0"
+            )
+        self.path, self.every_seconds, self.clock = Path(path), every_seconds, clock
+        self._next = 0.0
+
+    def start(self, trainer: "Trainer") -> None:
+        if not self.path.exists():
+            self.write(trainer)
+        self._next = self.clock() + self.every_seconds
+
+    def update(self, trainer: "Trainer") -> None:
+        if self.clock() >= self._next:
+            self.write(trainer)
+
+    def write(self, trainer: "Trainer") -> None:
+        """Write now."""
+        trainer.check_finite()
+        save_checkpoint(self.path, *trainer.state_dict())
+        self._next = self.clock() + self.every_seconds
+
+    def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
+        # an exception may have left the parameters between two updates
+        if error is None:
+            self.write(trainer)
+
+
+class JsonLines(Callback):
+    """One line of JSON an epoch.
+
+    At the start the file is rewritten from the trainer's history, so that after a resume it holds
+    neither torn lines nor epochs that are about to be repeated.
+
+    Parameters
+    ----------
+    path : str or path
+    """
+
+    def __init__(self, path: Any) -> None:
+        self.path = Path(path)
+
+    def start(self, trainer: "Trainer") -> None:
+        write_atomically(self.path, b"".join(map(_line, trainer.history)))
+
+    def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        # one write call on an appending descriptor: a kill leaves the line whole or absent
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, _line(record))
+        finally:
+            os.close(file)
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+class StopOnSignal(Callback):
+    """End training in good order, between two updates, when the process is asked to end.
+
+    The first SIGINT (Ctrl-C) or SIGTERM lets the update in progress finish; a second one acts as
+    if this callback were not there. Signals reach the main thread only: in another one nothing is
+    installed.
+
+    Attributes
+    ----------
+    signal : signal.Signals or None
+        The signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[int, Any] = {}
+
+    def start(self, trainer: "Trainer") -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            self.signal = signal.Signals(number)
+            trainer.request_stop()
+            self._restore()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, stop)
+
+    def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())

@@ -1,0 +1,118 @@
+"""The centred machine: a gradient that does not depend on which state of a unit is called 0.
+
+With offsets mu on the visible and lam on the hidden units the energy is written
+
+    E(v, h) = -v.a' - h.b' - (v - mu).W.(h - lam)
+
+and gradient steps are taken in (a', b', W). In ordinary parameters a = a' - W lam and
+b = b' - W^T mu, so that such a step reads
+
+    dW = <(v - mu)(h - lam)^T>_data - <...>_model
+    da = <v>_data - <v>_model - dW lam          db = <h>_data - <h>_model - dW^T mu
+
+(directions of ascent). The model keeps the ordinary parameters: they fix the distribution, and
+moving the offsets does not touch them. What moves are the centred biases a', b'.
+
+References
+----------
+Montavon and Mueller, "Deep Boltzmann machines and the centering trick" (2012).
+Melchior, Fischer and Wiskott, "How to center deep Boltzmann machines", JMLR 17 (2016).
+"""
+
+from typing import Any
+
+from gpugrad.boltzmann.layers.unit_layer import batch_mean
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.state import State, namespace_for
+from gpugrad.errors import ParameterError
+
+__all__ = ["Centering"]
+
+
+class Centering:
+    """Offsets of all layers, following the means of the positive phase.
+
+    Parameters
+    ----------
+    *offsets : array (num_units,)
+        One a layer: mu of the visible, lam of the hidden layer (and on, for more layers).
+    rate : float
+        Part of the way, in [0, 1], that an update moves towards the batch's means.
+    """
+
+    def __init__(self, *offsets: Any, rate: float = 0.01) -> None:
+        if not 0 <= rate <= 1:
+            raise ParameterError(f"Centering: rate is {rate!r}, expected a number in [0, 1]")
+        self.offsets = list(offsets)
+        self.rate = rate
+
+    @classmethod
+    def for_model(cls, model: BoltzmannMachine, data: Any, *, rate: float = 0.01) -> "Centering":
+        """mu at the data's mean; hidden offsets at the unit's mean in zero field.
+
+        That mean is 1/2 for Bernoulli units, 0 for Ising units.
+
+        Parameters
+        ----------
+        model : BoltzmannMachine
+        data : array (num_samples, num_visible)
+            On the model's device.
+        rate : float
+        """
+        xp = namespace_for(data)
+        mean = xp.mean(data, axis=0, dtype="float64").astype(model.dtype)
+        hidden = [xp.full_like(layer.params[0], layer.neutral) for layer in model.layers[1:]]
+        return cls(mean, *hidden, rate=rate)
+
+    @property
+    def mu(self) -> Any:
+        """Offset of the visible layer."""
+        return self.offsets[0]
+
+    @property
+    def lam(self) -> Any:
+        """Offset of the first hidden layer."""
+        return self.offsets[1]
+
+    def update(self, data_state: State, *, sample_weight: Any = None) -> None:
+        """Move the offsets towards the means of the positive phase, in place.
+
+        The ordinary parameters of the machine, and with them its distribution, stay as they are.
+
+        Parameters
+        ----------
+        data_state : State
+            The positive phase.
+        sample_weight : array (num_samples,), optional
+            Weights that add up to 1.
+        """
+        xp = namespace_for(*data_state)
+        for offset, units in zip(self.offsets, data_state, strict=True):
+            offset *= 1 - self.rate
+            offset += self.rate * batch_mean(xp, units, sample_weight)
+
+    def gradient(
+        self,
+        model: BoltzmannMachine,
+        data_state: State,
+        model_state: State,
+        *,
+        sample_weight: Any = None,
+    ) -> Any:
+        """The centred gradient of the negative log-likelihood, in ordinary parameters.
+
+        Takes what `BoltzmannMachine.gradient` takes; a step along it is a step along the gradient
+        with respect to the centred parameters.
+        """
+        return model.gradient(
+            data_state, model_state, sample_weight=sample_weight, offsets=self.offsets
+        )
+
+    def centred_biases(self, model: BoltzmannMachine) -> list[Any]:
+        """Biases a', b', ... of the energy written with the present offsets, one array a layer."""
+        xp = namespace_for(*self.offsets)
+        biases: list[Any] = [layer.params.loc.copy() for layer in model.layers]
+        for i, weights in enumerate(model.weights):
+            biases[i] += xp.matmul(weights.W(), self.offsets[i + 1])
+            biases[i + 1] += xp.matmul(self.offsets[i], weights.W())
+        return biases

@@ -1,0 +1,209 @@
+"""Files of machines and of training in progress: safetensors with JSON in its header, no pickle.
+
+One file holds everything, so that it is replaced as a whole: the new content goes to a temporary file
+beside it, is forced to the disk and takes the old one's name. Whenever the process is killed, the
+name leads to a complete file: the last one or the one before.
+
+    header["__metadata__"]["gpugrad"] = {"format": "model" | "checkpoint", "version": 1, ...}
+    tensors                             by name: "weights.0.matrix", "chains.1", ...
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.array_module import asnumpy
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
+
+__all__ = [
+    "VERSION",
+    "load_checkpoint",
+    "load_model",
+    "model_info",
+    "save_checkpoint",
+    "save_model",
+    "write_atomically",
+]
+
+VERSION = 1
+"""Version of the file format; a file of another version is refused."""
+
+KEY = "gpugrad"
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            'files of machines need the package safetensors: pip install "gpugrad[train]"'
+        ) from error
+    return safetensors
+
+
+def write_atomically(path: Any, content: bytes) -> None:
+    """Put `content` under the name `path`: entirely, or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        In a folder that exists. A file of that name is replaced.
+    content : bytes
+    """
+    path = Path(path)
+    # a leading dot and no pattern that a reader of *.safetensors would pick up
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner reads
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    # the only way to read it is to set it
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def remove_leftovers(path: Any) -> None:
+    """Delete temporary files that a killed `write_atomically` of this path left behind."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def _write(path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    header = {KEY: json.dumps({"format": form, "version": VERSION, **metadata})}
+    host = {name: np.ascontiguousarray(asnumpy(array)) for name, array in arrays.items()}
+    write_atomically(path, _library().numpy.save(host, header))
+
+
+def _read(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[str, Any], Any]:
+    safetensors = _library()
+    path = Path(path)
+    if not path.is_file():
+        raise error_type(f"load: {path}: no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            metadata = _metadata(path, header, form, error_type)
+            # copies: the file may be replaced while they are in use
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise error_type(
+            f"load: {path} is not a {form} of gpugrad, or is damaged ({error})"
+        ) from error
+    return arrays, metadata
+
+
+def _metadata(
+    path: Path, header: Mapping[str, str], form: str, error_type: type[ModelFileError]
+) -> dict[str, Any]:
+    if KEY not in header:
+        raise error_type(f"load: {path} is a safetensors file, but was not written by gpugrad")
+    metadata = json.loads(header[KEY])
+    if metadata.get("version") != VERSION:
+        raise error_type(
+            f"load: {path} is of version {metadata.get('version')}, expected version {VERSION}"
+        )
+    if metadata.get("format") != form:
+        raise error_type(f"load: {path} is a {metadata.get('format')}, expected a {form}")
+    return metadata
+
+
+# ---- machines
+
+
+def save_model(model: BoltzmannMachine, path: Any, **metadata: Any) -> None:
+    """Write a machine's parameters and configuration, and any `metadata` that JSON can hold.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    path : str or path
+    **metadata
+        Kept in the file; `model_info` returns it.
+    """
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"save: metadata {error}, expected what JSON can hold") from error
+    _write(path, "model", model.parameters(), {"config": model.config(), "metadata": metadata})
+
+
+def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
+    """The machine in a file that `save_model` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    device : str or Device, optional
+        Where to put it; the current device if None.
+
+    Raises
+    ------
+    ModelFileError
+        No such file, or one that is truncated, foreign or of another version.
+    """
+    arrays, metadata = _read(path, "model", ModelFileError)
+    return _build(path, arrays, metadata, device)
+
+
+def _build(path: Any, arrays: Mapping[str, Any], metadata: Any, device: Any) -> BoltzmannMachine:
+    try:
+        model = BoltzmannMachine.from_config(metadata["config"], device=device)
+        missing = set(model.parameters()) ^ set(arrays)
+        if missing:
+            raise ParameterError(f"the arrays {sorted(missing)} are missing or not expected")
+        model.set_parameters(arrays)
+    except (KeyError, TypeError, ParameterError) as error:
+        raise ModelFileError(f"load: {path} does not describe a machine ({error})") from error
+    return model
+
+
+def model_info(path: Any) -> dict[str, Any]:
+    """Configuration and metadata of a machine's file."""
+    _, metadata = _read(path, "model", ModelFileError)
+    return metadata
+
+
+# ---- training in progress
+
+
+def save_checkpoint(path: Any, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Write what `Trainer.state_dict` returned."""
+    _write(path, "checkpoint", arrays, metadata)
+
+
+def load_checkpoint(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays (on the host) and metadata for `Trainer.load_state_dict`.
+
+    Raises
+    ------
+    CheckpointError
+        No such file, or one that is truncated, foreign or of another version.
+    """
+    remove_leftovers(path)
+    return _read(path, "checkpoint", CheckpointError)

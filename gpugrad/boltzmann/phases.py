@@ -1,0 +1,235 @@
+"""The two phases of a likelihood gradient, in memory that is set up once.
+
+Both phases lie in one array a layer, and with them the gradient of the weights is one matrix product:
+
+    rows                    V                       H
+    0 ... C-1               chains                  means given the chains
+    C                       mu                      (see below)
+    C+1 ... C+n             data                    means given the data
+
+With weights w of 1/C on the chains and -1/n on the data, the centred gradient is
+
+    sum_r w_r (v_r - mu)(h_r - lam)^T = sum_r w_r v_r (h_r - lam)^T - mu (sum_r w_r h_r)^T
+
+so that row C, holding mu and minus the last factor, centres V at no cost. The biases follow as in
+`centering`. Everything is queued on the device that the parameters live on; nothing waits for it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpugrad.backend.array_module import get_array_module, on
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.layers.spin import SpinLayer
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.samplers import Step
+from gpugrad.boltzmann.state import State
+from gpugrad.errors import ParameterError
+from gpugrad.ops.creation import tensor
+
+__all__ = ["Phases", "autodiff_gradient"]
+
+
+def autodiff_gradient(
+    model: BoltzmannMachine, v_data: Any, v_model: Any, *, sample_weight: Any = None
+) -> dict[str, Any]:
+    """Gradient of <F>_data - <F>_model by back-propagation, by name of the parameter.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    v_data, v_model : array (num_samples, num_visible)
+    sample_weight : array (num_samples,), optional
+        Weights of the data that add up to 1, in place of equal ones.
+    """
+    parameters = {name: tensor(p, copy=False) for name, p in model.parameters().items()}
+    model.free_energy_difference(parameters, v_data, v_model, sample_weight).backward()
+    return {name: parameter.grad for name, parameter in parameters.items()}
+
+
+class Phases:
+    """Gradients of the negative log-likelihood of a two-layer machine of two-valued units.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    rng : Generator
+        Every draw is reserved from it, in a fixed order.
+    method : {"pcd", "cd"}
+        Persistent chains, or chains that start anew from the hidden units of the data.
+    k : int
+        Gibbs sweeps a gradient.
+    n_chains : int
+        Persistent chains; with "cd" each batch has as many chains as samples.
+    max_batch : int
+    sampler : Step, optional
+        In place of k sweeps of block Gibbs ("pcd" only).
+    autodiff : bool
+        Differentiate the free energies instead of using their derivatives.
+    offsets : list of array, optional
+        mu and lam of the centred gradient; they are moved in place.
+    centering_rate : float
+    """
+
+    def __init__(
+        self,
+        model: BoltzmannMachine,
+        rng: Generator,
+        *,
+        method: str = "pcd",
+        k: int = 1,
+        n_chains: int = 100,
+        max_batch: int = 100,
+        sampler: Step | None = None,
+        autodiff: bool = False,
+        offsets: list[Any] | None = None,
+        centering_rate: float = 0.01,
+    ) -> None:
+        if model.num_layers != 2 or not all(isinstance(x, SpinLayer) for x in model.layers):
+            raise ParameterError(
+                f"Phases: {model!r}, expected two layers of Bernoulli or Ising units"
+            )
+        self.model, self.rng = model, rng
+        self.method, self.k, self.sampler, self.autodiff = method, k, sampler, autodiff
+        self.n_chains = max_batch if method == "cd" else n_chains
+        self.offsets, self.centering_rate = offsets, centering_rate
+        with on(model.device):
+            xp = self.xp = get_array_module(model.weights[0].W())
+            rows = self.n_chains + 1 + max_batch
+            # zeros, not empty: rows that a short batch leaves unused must not hold a nan
+            self.V, self.H = (
+                xp.zeros((rows, layer.num_units), dtype=model.dtype) for layer in model.layers
+            )
+            self.gradient = {name: xp.empty_like(p) for name, p in model.parameters().items()}
+            self.hidden = None if method == "cd" else self._first_chains()
+        self._weights: dict[tuple[int, int], Any] = {}
+
+    def _first_chains(self) -> Any:
+        """Hidden units of the persistent chains, as if they had no neighbours."""
+        layer = self.model.layers[1]
+        return layer.random((self.n_chains, layer.num_units), rng=self.rng)
+
+    def data_rows(self, n: int) -> Any:
+        """Where the next batch of n samples has to be written, (n, num_visible)."""
+        first = self.n_chains + 1
+        return self.V[first : first + n]
+
+    def _equal_weights(self, chains: int, n: int) -> Any:
+        """1/chains on the chains, 0, -1/n on the data; made once for each size of batch."""
+        if (chains, n) not in self._weights:
+            w = self.xp.zeros(chains + 1 + n, dtype=self.model.dtype)
+            w[:chains] = 1.0 / chains
+            w[chains + 1 :] = -1.0 / n
+            self._weights[chains, n] = w
+        return self._weights[chains, n]
+
+    def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
+        """The gradient for the n samples that were written to `data_rows(n)`.
+
+        Parameters
+        ----------
+        n : int
+        sample_weight : array (n,), optional
+            Weights that add up to 1, in place of equal ones.
+
+        Returns
+        -------
+        dict of array
+            The same arrays each time; the caller may overwrite them.
+        """
+        chains = n if self.method == "cd" else self.n_chains
+        rows = slice(self.n_chains - chains, self.n_chains + 1 + n)
+        V, H = self.V[rows], self.H[rows]
+        if self.sampler is not None:
+            self._chains_by_sampler(V[:chains])
+        self._fill(V, H, chains)
+        w = self._equal_weights(chains, n)
+        if sample_weight is not None:
+            w = w.copy()
+            w[chains + 1 :] = -sample_weight
+        self._differentiate(V, H, w, chains)
+        return self.gradient
+
+    # ---- the states of both phases
+
+    def _fill(self, V: Any, H: Any, chains: int) -> None:
+        """Advance the chains into V, and put the hidden means of both phases into H."""
+        matmul, rng = self.xp.matmul, self.rng
+        visible, hidden = self.model.layers
+        W = self.model.weights[0].W()
+        data = slice(chains + 1, None)
+        if self.method == "cd":
+            matmul(V[data], W, out=H[data])
+            h = self.hidden = hidden.draw(H[data], rng=rng, mean=True, out=(None, H[data]))[0]
+        else:
+            h = self.hidden
+        sweeps = 0 if self.sampler is not None else self.k
+        for sweep in range(sweeps):
+            matmul(h, W.T, out=V[:chains])
+            visible.draw(V[:chains], rng=rng, out=V[:chains])
+            if sweep < sweeps - 1:
+                matmul(V[:chains], W, out=h)
+                hidden.draw(h, rng=rng, out=h)
+        if self.method == "cd":
+            matmul(V[:chains], W, out=H[:chains])
+            hidden.draw(H[:chains], sample=False, mean=True, out=H[:chains])
+            return
+        matmul(V, W, out=H)
+        hidden.draw(H[data], sample=False, mean=True, out=H[data])
+        if self.sampler is None:
+            hidden.draw(H[:chains], rng=rng, mean=True, out=(h, H[:chains]))
+        else:
+            hidden.draw(H[:chains], sample=False, mean=True, out=H[:chains])
+
+    def _chains_by_sampler(self, v: Any) -> None:
+        assert self.sampler is not None
+        state = State((None, self.hidden))
+        state, _ = self.sampler(self.rng, self.model, state)
+        v[...] = state.visible
+        self.hidden = state.hidden
+
+    # ---- their gradient
+
+    def _differentiate(self, V: Any, H: Any, w: Any, chains: int) -> None:
+        """Write the gradient; H is used up."""
+        xp, model = self.xp, self.model
+        g_visible, g_hidden, g_weights = self.gradient.values()
+        data = slice(chains + 1, None)
+        if self.offsets is not None:
+            mu, lam = self.offsets
+            for offset, units in ((mu, V), (lam, H)):
+                offset *= 1 - self.centering_rate
+                offset -= self.centering_rate * xp.matmul(w[data], units[data])
+        if self.autodiff:
+            self._back_propagate(V, w, chains)
+        else:
+            # the row of mu has no part in these sums: w is 0 there
+            xp.matmul(w, V, out=g_visible)
+            xp.matmul(w, H, out=g_hidden)
+            if self.offsets is not None:
+                H -= lam
+            H *= w[:, None]
+            if self.offsets is not None:
+                V[chains] = mu
+                xp.negative(g_hidden, out=H[chains])
+            xp.matmul(V.T, H, out=g_weights)
+        if self.offsets is not None:
+            g_visible -= xp.matmul(g_weights, lam)
+            g_hidden -= xp.matmul(mu, g_weights)
+        for part, prefix in ((model.layers, "layers"), (model.weights, "weights")):
+            for i, layer in enumerate(part):
+                for name in layer.penalties:
+                    key = f"{prefix}.{i}.{name}"
+                    self.gradient[key][...] = layer.get_penalty_grad(self.gradient[key], name)
+
+    def _back_propagate(self, V: Any, w: Any, chains: int) -> None:
+        data = slice(chains + 1, None)
+        found = autodiff_gradient(self.model, V[data], V[:chains], sample_weight=-w[data])
+        for name, array in found.items():
+            self.gradient[name][...] = array
+        if self.offsets is not None:
+            # <(v - mu)(h - lam)^T> of both phases, from the plain differences
+            g_visible, g_hidden, g_weights = self.gradient.values()
+            mu, lam = self.offsets
+            g_weights -= mu[:, None] * g_hidden
+            g_weights -= g_visible[:, None] * lam

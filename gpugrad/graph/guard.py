@@ -1,0 +1,155 @@
+"""The memory guard: arrays that a live graph depends on are read-only.
+
+A :class:`Hold` stands for "the graph depends on this array", and releases it when it dies. A vertex
+with an operation owns one; for a leaf a record is made when it gets its first consumer, shared by
+all of them, and goes with the last: reference counting is the bookkeeping, so no path, an
+exception's included, can forget a release.
+
+An array that nobody outside the graph can reach (an intermediate result, a copy that
+``gpugrad.tensor`` made) is not touched until `Tensor.data` hands it out.
+
+Only host arrays are guarded: CuPy has no read-only arrays (it ignores ``flags.writeable``).
+"""
+
+from __future__ import annotations
+
+import weakref
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+from fastrlock.rlock import FastRLock
+
+from gpugrad.graph.vertex import CLEARED, Vertex
+
+__all__ = ["Hold", "Use", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
+
+_lock = FastRLock()
+# id of a guarded array -> [the array, how many holds it has]; only arrays that were writeable
+_guarded: dict[int, list] = {}
+# id of a guarded base -> views that could not be released before it
+_waiting: dict[int, list[weakref.ref]] = {}
+
+
+def _protect(array: np.ndarray) -> bool:
+    """Take one lock on `array`; False if it was read-only by its owner's wish."""
+    with _lock:
+        entry = _guarded.get(id(array))
+        if entry is not None:
+            entry[1] += 1
+            return True
+        if not array.flags.writeable:
+            base = array.base
+            if base is None or id(base) not in _guarded or not _waits(array):
+                return False
+            # released while its base was still guarded: it is ours again
+            _waiting[id(base)] = [r for r in _waiting[id(base)] if r() is not array]
+        else:
+            array.setflags(write=False)
+        _guarded[id(array)] = [array, 1]
+        return True
+
+
+def _waits(view: np.ndarray) -> bool:
+    return any(r() is view for r in _waiting.get(id(view.base), ()))
+
+
+def _release(array: np.ndarray) -> None:
+    with _lock:
+        key = id(array)
+        entry = _guarded[key]
+        entry[1] -= 1
+        if entry[1]:
+            return
+        del _guarded[key]
+        base = array.base
+        if isinstance(base, np.ndarray) and not base.flags.writeable:
+            # NumPy lets a view be writeable only if its base is
+            if id(base) in _guarded:
+                _waiting.setdefault(id(base), []).append(weakref.ref(array))
+            return
+        array.setflags(write=True)
+        for ref in _waiting.pop(key, ()):
+            view = ref()
+            if view is not None and id(view) not in _guarded:
+                view.setflags(write=True)
+
+
+class Hold:
+    """Keeps an array, and the array it is a view of, read-only while it lives."""
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, array: Any) -> None:
+        self.arrays: tuple = ()
+        if isinstance(array, np.ndarray):
+            base = array.base
+            # the base first: it must be released before its view can be
+            both = (base, array) if isinstance(base, np.ndarray) else (array,)
+            self.arrays = tuple([a for a in both if _protect(a)])
+
+    def __del__(self) -> None:
+        for array in self.arrays:
+            _release(array)
+
+
+class Use:
+    """Referred to by every consumer of a leaf. It keeps a Hold if the leaf's array is exposed."""
+
+    __slots__ = ("__weakref__", "hold")
+    hold: Hold
+
+
+def use_of_leaf(vertex: Vertex) -> Use:
+    """The record that all consumers of a leaf share.
+
+    While its array is private the leaf keeps its Use for good, and nothing is made for a graph;
+    once it is exposed, the Use must die with the last consumer, and the leaf only refers to it.
+    """
+    own = vertex.own
+    if not vertex.exposed:
+        if own is None:
+            own = vertex.own = Use()
+        return own
+    if type(own) is weakref.ref:
+        use = own()
+        if use is not None:
+            return use
+    use = Use()
+    use.hold = Hold(vertex.data)
+    vertex.own = weakref.ref(use)
+    return use
+
+
+def expose(vertex: Vertex, guard: bool) -> None:
+    """`vertex.data` is about to leave the graph: protect it if the graph depends on it."""
+    if vertex.exposed:
+        return
+    vertex.exposed = True
+    if vertex.op is None:
+        use = vertex.own
+        # one reference is the vertex's, one this function's, one getrefcount's argument
+        if use is not None and getrefcount(use) > 3:
+            use.hold = Hold(vertex.data)
+            vertex.own = weakref.ref(use)
+        else:
+            vertex.own = None
+    elif vertex.op is not CLEARED and guard:
+        vertex.own = Hold(vertex.data)
+
+
+def is_guarded(array: Any) -> bool:
+    """Whether `array` is read-only because of a graph."""
+    return id(array) in _guarded
+
+
+def is_writeable(array: Any) -> bool:
+    """Whether `array` may be written to once no graph depends on it."""
+    if not isinstance(array, np.ndarray) or array.flags.writeable or id(array) in _guarded:
+        return True
+    return isinstance(array.base, np.ndarray) and id(array.base) in _guarded and _waits(array)
+
+
+def guarded_count() -> int:
+    """How many arrays are read-only now because of a graph."""
+    return len(_guarded)

@@ -1,0 +1,235 @@
+"""In-place writes: ``x[k] = v``, ``x += y``, ``out=`` and ``x.shape = ...`` are one move.
+
+The base of the tensor that is written to gets a new vertex, computed from the old one and from what
+is written, and its handle is moved there:
+
+    base handle ---------.
+                          v
+    old vertex --put--> new vertex          (the recipe says where the written view lies)
+         \\               ^
+          consumers      value              (earlier consumers keep the old vertex)
+
+Views of the base find at their next use that it has moved, and replay their recipes. Without a graph
+(``no_autodiff``) writes go straight to memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.array_module import check_same_device, get_array_module
+from gpugrad.backend.vocabulary import namespace_of, shared
+from gpugrad.graph.guard import is_writeable
+from gpugrad.graph.op import OPS, Op, operation, run_elementwise
+from gpugrad.graph.vertex import NO_PARAMS, Vertex
+from gpugrad.state import TRACKING
+from gpugrad.tensor import Tensor, as_operand, extend, hold_operands, in_layout, vertex_of
+
+__all__ = ["PUT_VIEW", "assign", "raw_index", "reshape_", "write"]
+
+
+# ------------------------------------------------------------------ the one functional operation
+
+
+def _show(xp: Any, x: Any, recipe: Sequence) -> Any:
+    """The view of `x` that a recipe describes, in the words of any namespace."""
+    for op, params in recipe:
+        x = op.forward(xp, x, **params)
+    return x
+
+
+def _winners(xp: Any, shape: tuple, recipe: Sequence, index: Any) -> Any:
+    """Which of the written values remained: of several written to one place, the last."""
+    places = xp.zeros(shape, dtype=np.int64)
+    target = _show(xp, places, recipe)
+    written = xp.getitem(target, index)
+    numbers = xp.reshape(xp.arange(written.size), written.shape)
+    return xp.getitem(xp.put(target, index, numbers), index) == numbers
+
+
+def _put_x(xp: Any, g: Any, y: Any, x: Any, value: Any, *, recipe: tuple, index: Any) -> Any:
+    return xp.put_view(g, 0, recipe=recipe, index=index)
+
+
+def _put_value(xp: Any, g: Any, y: Any, x: Any, value: Any, *, recipe: tuple, index: Any) -> Any:
+    g = _show(xp, g, recipe)
+    if index is None:
+        return g
+    picked = xp.getitem(g, index)
+    if _has_arrays(index):
+        raw = namespace_of(get_array_module(x))
+        keep = _winners(raw, tuple(x.shape), recipe, index)
+        picked = xp.where(keep, picked, 0)
+    return picked
+
+
+@shared
+def put_view(xp: Any, x: Any, value: Any, *, recipe: tuple, index: Any) -> Any:
+    """A copy of `x` whose view by `recipe`, at `index` if given, holds `value`."""
+    result = xp.array(x)
+    target = _show(xp, result, recipe)
+    if index is None:
+        target[...] = value
+    elif _has_arrays(index) and xp.name != "numpy":
+        target[...] = xp.put(target, index, value)
+    else:
+        target[index] = value
+    return result
+
+
+PUT_VIEW = operation("put_view", _put_x, _put_value)(put_view)
+
+
+def _has_arrays(index: Any) -> bool:
+    return any(
+        isinstance(k, list | tuple) or (hasattr(k, "dtype") and np.ndim(k) > 0)
+        for k in (index if isinstance(index, tuple) else (index,))
+    )
+
+
+# -------------------------------------------------------------------------------------- the move
+
+
+def _check_writeable(function: str, data: Any) -> None:
+    if not is_writeable(data):
+        raise ValueError(f"{function}: the tensor's array is read-only by its owner's wish")
+
+
+def _move(target: Tensor, value: Any, index: Any = None) -> None:
+    """Write `value`, a vertex or raw constant, to `target` (at `index`) and move its base."""
+    view = target._view
+    base = target if view is None else view.base
+    old = vertex_of(base)
+    laid_out = in_layout(base, old)
+    if view is not None:
+        recipe = view.recipe
+    elif hasattr(base, "_layout"):
+        recipe = ((OPS["reshape"], {"shape": old.data.shape}),)
+    else:
+        recipe = ()
+    params = {"recipe": recipe, "index": index}
+    new = extend(PUT_VIEW, laid_out, params, value)
+    new.constant = old.constant
+    if laid_out is not old:
+        new = extend(OPS["reshape"], new, {"shape": old.data.shape})
+    base._vertex = new
+    if view is not None:
+        vertex_of(target)
+
+
+def assign(target: Tensor, index: Any, value: Any) -> None:
+    """``target[index] = value``, with the gradient going to what was kept and to `value`.
+
+    Raises
+    ------
+    ValueError
+        `value` does not broadcast to the shape of ``target[index]``, or the array is read-only.
+    IndexError
+        `index` is out of range.
+    """
+    vertex = vertex_of(target)
+    index = raw_index(index)
+    operand = vertex_of(value) if isinstance(value, Tensor) else as_operand("setitem", value)
+    raw = operand.data if isinstance(operand, Vertex) else operand
+    check_same_device("setitem", vertex.data, raw)
+    if not TRACKING.get():
+        vertex.data[index] = raw
+        return
+    _check_writeable("setitem", vertex.data)
+    if isinstance(operand, Vertex):
+        operand.grad = None
+    _move(target, operand, index)
+
+
+def write(
+    target: Tensor,
+    op: Op,
+    operands: Sequence[Any],
+    params: dict[str, Any] = NO_PARAMS,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+) -> Tensor:
+    """``op(*operands, out=target)``; returns `target`.
+
+    Raises
+    ------
+    ValueError
+        The result does not have the shape of `target`, or its array is read-only.
+    TypeError
+        The result cannot be cast to the dtype of `target` under NumPy's rule "same_kind".
+    """
+    vertex = vertex_of(target)
+    inputs = [vertex_of(a) if isinstance(a, Tensor) else as_operand(op.name, a) for a in operands]
+    raw = [p.data if isinstance(p, Vertex) else p for p in inputs]
+    data = vertex.data
+    xp = namespace_of(check_same_device(op.name, data, *raw, where))
+    if where is not None:
+        where = xp.asarray(where)
+    tracking = TRACKING.get()
+    if tracking:
+        _check_writeable(op.name, data)
+        out = xp.empty(data.shape, dtype=data.dtype) if where is None else xp.array(data)
+    else:
+        out = data
+    if op.elementwise:
+        run_elementwise(op, xp, raw, out, where, dtype)
+    else:
+        result = op.forward(xp, *raw, **params)
+        if result.shape != out.shape:
+            raise ValueError(
+                f"{op.name}: out has shape {out.shape}, the result has shape {result.shape}"
+            )
+        xp.copyto(out, result, casting="same_kind")
+    if not tracking:
+        return target
+    for p in inputs:
+        if isinstance(p, Vertex):
+            p.grad = None
+    value = Vertex(out, op, tuple(inputs), params, vertex.constant, hold_operands(inputs), where)
+    if where is not None:
+        kept = OPS["where"]
+        selected = kept.forward(xp, where, out, data)
+        both = (where, value, vertex)
+        value = Vertex(selected, kept, both, NO_PARAMS, vertex.constant, hold_operands(both))
+    if target._view is None and not hasattr(target, "_layout"):
+        target._vertex = value
+    else:
+        _move(target, value)
+    return target
+
+
+def reshape_(target: Tensor, shape: Any) -> None:
+    """``target.shape = shape``: reshape the handle, within the graph; the array keeps its own shape.
+
+    Raises
+    ------
+    ValueError
+        The number of elements differs.
+    AttributeError
+        The array cannot take the shape without a copy, as NumPy says it.
+    """
+    vertex = vertex_of(target)
+    params = {"shape": shape}
+    new = extend(OPS["reshape"], vertex, params)
+    if vertex.data.size and isinstance(new.data, np.ndarray):
+        if not np.shares_memory(new.data, vertex.data):
+            raise AttributeError(
+                f"Tensor.shape: {vertex.data.shape} to {shape} needs a copy; use reshape()"
+            )
+    new.grad = None
+    view = target._view
+    if view is not None:
+        view.recipe = (*view.recipe, (OPS["reshape"], params))
+    elif not hasattr(target, "_layout"):
+        target._layout = vertex.data.shape
+    target._vertex = new
+
+
+def raw_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(k.data if isinstance(k, Tensor) else k for k in index)
+    return index.data if isinstance(index, Tensor) else index

@@ -1,0 +1,159 @@
+"""Binds operators and methods to Tensor, by one table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpugrad import mutation
+from gpugrad.graph.op import Op
+from gpugrad.ops import arithmetic, comparison, indexing, linalg, reductions, shaping
+from gpugrad.tensor import Tensor, apply
+
+__all__: list[str] = []
+
+_BINARY = {
+    "add": arithmetic.ADD,
+    "sub": arithmetic.SUBTRACT,
+    "mul": arithmetic.MULTIPLY,
+    "truediv": arithmetic.DIVIDE,
+    "matmul": linalg.MATMUL,
+}
+_UNARY = {"neg": arithmetic.NEGATIVE, "pos": arithmetic.POSITIVE, "abs": arithmetic.ABSOLUTE}
+_QUESTIONS = {
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}
+_CONSTANT_ONLY = {"floordiv": "floor_divide", "mod": "remainder", "divmod": "divmod"}
+
+
+def _foreign(other: Any) -> bool:
+    """Whether `other` claims the operation: it says so by refusing NumPy's ufuncs."""
+    return getattr(type(other), "__array_ufunc__", 0) is None
+
+
+def _forward(op: Op) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        if type(other) is not Tensor and _foreign(other):
+            return NotImplemented
+        return apply(op, (self, other))
+
+    return method
+
+
+def _reflected(op: Op) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        return NotImplemented if _foreign(other) else apply(op, (other, self))
+
+    return method
+
+
+def _augmented(op: Op) -> Any:
+    def method(self: Tensor, other: Any) -> Tensor:
+        return mutation.write(self, op, (self, other))
+
+    return method
+
+
+def _unary(op: Op) -> Any:
+    def method(self: Tensor) -> Tensor:
+        return apply(op, (self,))
+
+    return method
+
+
+def _question(name: str) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        return comparison.array_answer(name, self, other)
+
+    return method
+
+
+def _constant_only(name: str, reflected: bool) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        pair = (other, self) if reflected else (self, other)
+        return comparison.constant_answer(name, *pair)
+
+    return method
+
+
+def _power_op(exponent: Any) -> tuple[Op, bool]:
+    """The operation of ``x ** exponent``, and whether it takes the exponent."""
+    if type(exponent) in (int, float):
+        if exponent == 2:
+            return arithmetic.SQUARE, False
+        if exponent == 1:
+            return arithmetic.POSITIVE, False
+    return arithmetic.POWER, True
+
+
+def _pow(self: Tensor, other: Any) -> Any:
+    if _foreign(other):
+        return NotImplemented
+    op, binary = _power_op(other)
+    return apply(op, (self, other) if binary else (self,))
+
+
+def _ipow(self: Tensor, other: Any) -> Tensor:
+    op, binary = _power_op(other)
+    return mutation.write(self, op, (self, other) if binary else (self,))
+
+
+def _reshape(self: Tensor, *newshape: Any, constant: bool | None = None) -> Tensor:
+    """This tensor in a new shape; see `gpugrad.reshape`."""
+    shape = newshape[0] if len(newshape) == 1 else newshape
+    return shaping.reshape(self, shape, constant=constant)
+
+
+def _flatten(self: Tensor, *, constant: bool | None = None) -> Tensor:
+    """A copy of this tensor as one axis."""
+    return apply(arithmetic.POSITIVE, (shaping.ravel(self, constant=constant),))
+
+
+_METHODS = {
+    "sum": reductions.sum,
+    "mean": reductions.mean,
+    "max": reductions.max,
+    "min": reductions.min,
+    "transpose": shaping.transpose,
+    "swapaxes": shaping.swapaxes,
+    "moveaxis": shaping.moveaxis,
+    "squeeze": shaping.squeeze,
+    "ravel": shaping.ravel,
+    "clip": arithmetic.clip,
+    "argmax": comparison.argmax,
+    "argmin": comparison.argmin,
+    "any": comparison.any,
+    "all": comparison.all,
+    "reshape": _reshape,
+    "flatten": _flatten,
+}
+
+
+def _bind(name: str, method: Any) -> None:
+    setattr(Tensor, name, method)
+
+
+for _name, _op in _BINARY.items():
+    _bind(f"__{_name}__", _forward(_op))
+    _bind(f"__r{_name}__", _reflected(_op))
+    _bind(f"__i{_name}__", _augmented(_op))
+for _name, _op in _UNARY.items():
+    _bind(f"__{_name}__", _unary(_op))
+for _name, _word in _QUESTIONS.items():
+    _bind(f"__{_name}__", _question(_word))
+for _name, _word in _CONSTANT_ONLY.items():
+    _bind(f"__{_name}__", _constant_only(_word, False))
+    _bind(f"__r{_name}__", _constant_only(_word, True))
+for _name, _function in _METHODS.items():
+    _bind(_name, _function)
+_bind("__pow__", _pow)
+_bind("__ipow__", _ipow)
+_bind("__rpow__", _reflected(arithmetic.POWER))
+_bind("__getitem__", indexing.getitem)
+_bind("__setitem__", mutation.assign)
+_bind("T", property(lambda self: shaping.transpose(self), doc="The transposed tensor, a view."))
+_bind("shape", Tensor.shape.setter(mutation.reshape_))  # type: ignore[attr-defined]

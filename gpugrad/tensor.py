@@ -1,0 +1,685 @@
+"""The Tensor: a handle on a vertex of the graph. It contains no mathematics.
+
+A Tensor points at its current vertex. An in-place write makes a new vertex and moves the handle
+(:mod:`gpugrad.mutation`); what was computed before keeps the old one.
+
+A view remembers its base and its recipe, the view operations that lead from the base to it. When
+the base has moved, the view replays the recipe at next use, so that the two go on sharing memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.array_module import (
+    Device,
+    check_same_device,
+    device_of,
+    get_array_module,
+    to_device,
+)
+from gpugrad.backend.vocabulary import namespace_of, numpy_namespace
+from gpugrad.errors import InvalidGradient
+from gpugrad.graph.guard import Hold, expose, use_of_leaf
+from gpugrad.graph.op import Op, run_elementwise
+from gpugrad.graph.sweep import clear_graph, sweep
+from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
+from gpugrad.state import GUARD, TRACKING
+
+__all__ = [
+    "Tensor",
+    "View",
+    "apply",
+    "as_operand",
+    "extend",
+    "hold_operands",
+    "in_layout",
+    "vertex_of",
+    "wrap",
+]
+
+_SCALARS = frozenset((int, float, bool, np.float64, np.float32, np.float16, np.int64, np.bool_))
+
+
+class View:
+    """How a tensor is made from another that owns the memory.
+
+    Attributes
+    ----------
+    base : Tensor
+        The owner.
+    recipe : tuple of (Op, params)
+        The view operations from `base`, in the shape it had when its first view was taken.
+    seen : Vertex
+        The vertex of `base` that the view's own vertex was made from.
+    """
+
+    __slots__ = ("base", "recipe", "seen")
+
+    def __init__(self, base: Tensor, recipe: tuple, seen: Vertex) -> None:
+        self.base = base
+        self.recipe = recipe
+        self.seen = seen
+
+
+class Tensor:
+    """An array that remembers how it was computed, so that derivatives can be.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers, sequences, NumPy or CuPy arrays, or a tensor. A CuPy array stays on its GPU.
+    dtype : dtype, optional
+    constant : bool, optional
+        A constant takes no gradient. Integers and bools are always constant.
+    copy : bool, optional
+        False: share the memory of `x` where that is possible.
+    ndmin : int, optional
+        Prepend axes of length 1 until the tensor has at least so many dimensions.
+    device : str or Device, optional
+        Where the data go; by default they stay where they are.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex or not numeric.
+    ValueError
+        ``constant=False`` for integers.
+
+    Examples
+    --------
+    >>> import gpugrad as gg
+    >>> x = gg.tensor([1.0, 2.0])
+    >>> y = (x**2).sum()
+    >>> y.backward()
+    >>> x.grad
+    array([2., 4.])
+    """
+
+    __slots__ = ("__weakref__", "_layout", "_vertex", "_view")
+    __array_priority__ = 1000.0
+
+    _vertex: Vertex
+    _view: View | None
+    _layout: tuple[int, ...]
+
+    def __init__(
+        self,
+        x: Any,
+        *,
+        dtype: Any = None,
+        constant: bool | None = None,
+        copy: bool = True,
+        ndmin: int = 0,
+        device: str | Device | None = None,
+    ) -> None:
+        if constant is not None and not isinstance(constant, bool):
+            raise TypeError(f"Tensor: constant is {constant!r}, expected True, False or None")
+        source = x.data if isinstance(x, Tensor) else x
+        xp = get_array_module(source)
+        data = to_device(source, device) if device is not None else source
+        if device is not None:
+            xp = get_array_module(data)
+        private = copy or not isinstance(data, xp.ndarray)
+        try:
+            data = xp.array(data, dtype=dtype) if copy else xp.asarray(data, dtype=dtype)
+        except ValueError as error:
+            raise type(error)(f"Tensor: {error}") from None
+        private = private or data is not source
+        if ndmin > data.ndim:
+            data = data.reshape((1,) * (ndmin - data.ndim) + data.shape)
+        self._vertex = leaf(data, _resolve_constant("Tensor", data.dtype, constant), not private)
+        self._view = None
+
+    def _as_private(self) -> Tensor:
+        """This tensor, whose array was just made and is known to nobody else."""
+        self._vertex.exposed = False
+        return self
+
+    # ------------------------------------------------------------------------------- the array
+
+    @property
+    def data(self) -> Any:
+        """The array: NumPy's or CuPy's. It is read-only while a graph depends on it."""
+        vertex = vertex_of(self)
+        if not vertex.exposed:
+            if self._view is not None:
+                expose(self._view.base._vertex, GUARD.get())
+            expose(vertex, GUARD.get())
+        return vertex.data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = value.data if isinstance(value, Tensor) else as_operand("Tensor.data", value)
+        if not hasattr(array, "shape") or np.isscalar(array):
+            array = np.asarray(array)
+        constant = self._vertex.constant or array.dtype.kind != "f"
+        self._vertex = leaf(array, constant, exposed=True)
+        self._view = None
+
+    _gpugrad_data_ = data  # by this name the backend, which knows no tensors, finds the array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes. Setting it reshapes the tensor, within its graph."""
+        return vertex_of(self).data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the elements."""
+        return self._vertex.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return vertex_of(self).data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._vertex.data.size
+
+    @property
+    def device(self) -> Device:
+        """Where the array lies: ``cpu`` or ``cuda:0``."""
+        return device_of(self._vertex.data)
+
+    def to_device(self, device: str | Device) -> Tensor:
+        """This tensor if it is there already, else a copy there: a leaf of a new graph."""
+        data = to_device(self._vertex.data, device)
+        if data is vertex_of(self).data:
+            return self
+        return wrap(leaf(data, self.constant, exposed=False))
+
+    @property
+    def constant(self) -> bool:
+        """Whether gradients stop here."""
+        return self._vertex.constant
+
+    @property
+    def creator(self) -> Op | None:
+        """The operation that made this tensor; None for a leaf or after the graph is cleared."""
+        op = vertex_of(self, renewing=False).op
+        return None if op is CLEARED else op
+
+    @property
+    def base(self) -> Tensor | None:
+        """The tensor whose memory this one shows, or None if it owns its memory."""
+        return self._view.base if self._view is not None else None
+
+    # --------------------------------------------------------------------------------- gradients
+
+    @property
+    def grad(self) -> Any:
+        """The derivative that the last `backward` found for this tensor; None before.
+
+        The gradient of a view is the same view of its base's gradient, and shares its memory.
+        """
+        view = self._view
+        if view is not None:
+            g = view.base.grad
+            if g is None or vertex_of(view.base, renewing=False) is not view.seen:
+                return None
+            if hasattr(view.base, "_layout"):
+                g = g.reshape(view.base._layout)
+            xp = namespace_of(get_array_module(g))
+            for op, params in view.recipe:
+                g = op.forward(xp, g, **params)
+            return g
+        vertex = self._vertex
+        if vertex.grad is not None and vertex.grad_shared:
+            vertex.grad = namespace_of(get_array_module(vertex.data)).array(vertex.grad)
+            vertex.grad_shared = False
+        return vertex.grad
+
+    def backward(self, grad: Any = None) -> None:
+        """Compute the derivative of this tensor by every tensor it depends on, then clear the graph.
+
+        Parameters
+        ----------
+        grad : array_like, optional
+            Cotangent of this tensor, broadcast to its shape; 1 by default (so that an array is
+            summed over).
+
+        Raises
+        ------
+        InvalidBackprop
+            The graph, or a part of it, was cleared before.
+        InvalidGradient
+            `grad` is not numeric.
+        ValueError
+            `grad` does not broadcast to the shape of this tensor.
+        """
+        if not TRACKING.get():
+            return
+        vertex = vertex_of(self, renewing=False)
+        if vertex.constant:
+            clear_graph(vertex)
+            return
+        data = vertex.data
+        xp = numpy_namespace if type(data) is np.ndarray else namespace_of(get_array_module(data))
+        if grad is None:
+            seed = data.copy()  # a third of the time of ones_like
+            seed.fill(1)
+        else:
+            seed = _as_cotangent(xp, grad, data)
+        inner, leaves, constants = sweep(vertex, seed, xp)
+        for v, g in inner:
+            v.grad = g
+            v.grad_shared = True
+            v.op = CLEARED
+            v.inputs = v.holds = ()
+            v.own = None
+        for v, g in leaves.items():
+            if g.base is not None:
+                g = g.copy()
+            v.grad = g if g.ndim else xp.asarray(g)
+            v.grad_shared = False
+        if constants:
+            clear_graph(*constants)
+
+    def null_grad(self, *, _clear_view_info: bool = False) -> Tensor:
+        """Forget the gradient; returns this tensor."""
+        vertex_of(self, renewing=False).grad = None
+        if _clear_view_info and self._view is not None and self._vertex.op is CLEARED:
+            self._view = None
+        return self
+
+    def clear_graph(self) -> None:
+        """Forget how this tensor, and all that it depends on, was computed.
+
+        Arrays that the graph kept read-only become writeable again.
+        """
+        clear_graph(vertex_of(self, renewing=False))
+
+    # -------------------------------------------------------------------------------- conversion
+
+    def astype(
+        self,
+        dtype: Any,
+        casting: str = "unsafe",
+        copy: bool = True,
+        *,
+        constant: bool | None = None,
+    ) -> Tensor:
+        """A tensor of another dtype. It is a leaf of a new graph, as an array would be."""
+        data = self.data.astype(dtype, casting=casting, copy=copy)
+        if data is self._vertex.data and (constant is None or constant == self.constant):
+            return self
+        resolved = self.constant if constant is None and data.dtype.kind == "f" else constant
+        return wrap(leaf(data, _resolve_constant("astype", data.dtype, resolved), not copy))
+
+    def copy(self, *, constant: bool | None = None) -> Tensor:
+        """A copy: a leaf of a new graph, with a copy of the gradient."""
+        data = vertex_of(self).data
+        resolved = self.constant if constant is None else constant
+        out = wrap(leaf(data.copy(), _resolve_constant("copy", data.dtype, resolved), False))
+        g = self.grad
+        if g is not None:
+            out._vertex.grad, out._vertex.grad_shared = g.copy(), False
+        return out
+
+    __copy__ = copy
+
+    def item(self) -> int | float:
+        """The one element, as a Python number."""
+        return vertex_of(self).data.item()
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        out = self.copy()
+        memo[id(self)] = out
+        return out
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (self.data, self.constant, self.grad)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        data = self.data
+        if not isinstance(data, np.ndarray):
+            raise TypeError(
+                f"np.asarray: the tensor lies on {device_of(data)}; "
+                "gpugrad.asnumpy(tensor) copies it to the host"
+            )
+        if copy:
+            return np.array(data, dtype=dtype)
+        array = np.asarray(data, dtype=dtype)
+        if copy is False and array is not data:
+            raise ValueError(
+                f"Tensor.__array__: a copy is needed to turn {data.dtype} into {dtype}"
+            )
+        return array
+
+    def __float__(self) -> float:
+        return float(vertex_of(self).data)
+
+    def __int__(self) -> int:
+        return int(vertex_of(self).data)
+
+    def __index__(self) -> int:
+        return vertex_of(self).data.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(vertex_of(self).data)
+
+    def __len__(self) -> int:
+        return len(vertex_of(self).data)
+
+    def __contains__(self, item: Any) -> bool:
+        return item in vertex_of(self).data
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("Tensor: iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return repr(asnumpy_text(vertex_of(self).data)).replace("array", "Tensor", 1)
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, index: Any) -> Tensor:
+        raise NotImplementedError  # bound by gpugrad.operators, as are all operators and methods
+
+    def __getattr__(self, name: str) -> Any:
+        # For mypy: operators and methods are bound from above. Reached for missing names only.
+        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+
+
+def asnumpy_text(data: Any) -> Any:
+    """`data` on the host, for people to read."""
+    return data if isinstance(data, np.ndarray) else data.get()
+
+
+def _rebuild(data: Any, constant: bool, grad: Any) -> Tensor:
+    out = Tensor(data, constant=constant)
+    if grad is not None:
+        out._vertex.grad, out._vertex.grad_shared = grad, False
+    return out
+
+
+def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
+    if isinstance(grad, Tensor):
+        grad = grad.data
+    check_same_device("backward", data, grad)
+    try:
+        g = xp.asarray(grad, dtype=data.dtype)
+    except (TypeError, ValueError) as error:
+        raise InvalidGradient(f"backward: grad is {grad!r}, expected numbers ({error})") from None
+    try:
+        return xp.array(xp.broadcast_to(g, data.shape))
+    except ValueError:
+        raise ValueError(
+            f"backward: grad has shape {g.shape}, which does not broadcast to the tensor's shape "
+            f"{data.shape}"
+        ) from None
+
+
+def _resolve_constant(function: str, dtype: np.dtype, constant: bool | None) -> bool:
+    if dtype.kind == "f":
+        return bool(constant)
+    if dtype.kind not in "iub":
+        raise TypeError(f"{function}: got dtype {dtype}, expected real numbers")
+    if constant is False:
+        raise ValueError(
+            f"{function}: constant=False for dtype {dtype}; only floats take gradients"
+        )
+    return True
+
+
+def wrap(vertex: Vertex) -> Tensor:
+    """A handle on `vertex`."""
+    out = _new(Tensor)
+    out._vertex = vertex
+    out._view = None
+    return out
+
+
+_new = object.__new__
+
+
+# -------------------------------------------------------------------------- which vertex is meant
+
+
+def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
+    """The vertex that `t` stands for now.
+
+    A view whose base has moved is replayed. With `renewing`, a tensor whose graph was cleared
+    becomes a leaf: what is computed from it now belongs to a new graph.
+    """
+    vertex = t._vertex
+    view = t._view
+    if view is None:
+        if renewing and vertex.op is CLEARED:
+            return _renew(t)
+        return vertex
+    if vertex.op is CLEARED:
+        if not renewing:
+            return vertex
+        t._view = None
+        return _renew(t)
+    base = vertex_of(view.base, renewing)
+    if base is not view.seen:
+        t._vertex = replay(in_layout(view.base, base), view.recipe)
+        view.seen = base
+    return t._vertex
+
+
+def _renew(t: Tensor) -> Vertex:
+    old = t._vertex
+    new = leaf(old.data, old.constant, old.exposed)
+    if old.grad is not None:
+        new.grad, new.grad_shared = old.grad, old.grad_shared
+    t._vertex = new
+    return new
+
+
+def in_layout(base: Tensor, vertex: Vertex) -> Vertex:
+    """The vertex of `base` in the shape that recipes of its views start from."""
+    if not hasattr(base, "_layout"):
+        return vertex
+    from_shape = {"shape": base._layout}
+    return extend(_reshape_op(), vertex, from_shape)
+
+
+def _reshape_op() -> Op:
+    from gpugrad.graph.op import OPS
+
+    return OPS["reshape"]
+
+
+def replay(vertex: Vertex, recipe: Sequence) -> Vertex:
+    """Apply view operations to a vertex."""
+    for op, params in recipe:
+        vertex = extend(op, vertex, params)
+    return vertex
+
+
+def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
+    """The vertex of ``op(vertex, *more)``, all of them vertices or raw constants."""
+    inputs = (vertex, *more)
+    raw = [p.data if type(p) is Vertex else p for p in inputs]
+    xp = namespace_of(get_array_module(*raw))
+    data = op.forward(xp, *raw, **params)
+    constant = all(type(p) is not Vertex or p.constant for p in inputs)
+    if not TRACKING.get():
+        return leaf(data, constant, exposed=False)
+    holds = hold_operands(inputs)
+    return Vertex(data, op, inputs, params, constant, holds)
+
+
+# ----------------------------------------------------------------------------- applying operations
+
+
+def apply(
+    op: Op,
+    operands: Sequence[Any],
+    params: dict[str, Any] = NO_PARAMS,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    constant: bool | None = None,
+    out: Any = None,
+) -> Tensor:
+    """The tensor ``op(*operands, **params)``, recorded in the graph.
+
+    Parameters
+    ----------
+    op : Op
+    operands : sequence of Tensor, array or scalar
+    params : dict
+        Keyword arguments of the operation and of its rules.
+    where, dtype : optional
+        NumPy's, for elementwise operations.
+    constant : bool, optional
+        Overrules what follows from the operands.
+    out : raw array, optional
+        Written to; the tensor shows its memory.
+    """
+    # one loop of plain statements: this function is most of the cost of a small tensor
+    tracking = TRACKING.get()
+    inputs: list[Any] = []
+    raw: list[Any] = []
+    all_constant = host = True
+    first: Tensor | None = None
+    may_view = op.may_view
+    ndarray = np.ndarray
+    holds: list[Any] | None = [] if tracking and GUARD.get() else None
+    arrays: list[Any] | None = None
+    for a in operands:
+        if isinstance(a, Tensor):
+            v = a._vertex
+            if a._view is not None or v.op is CLEARED:
+                v = vertex_of(a)
+            if v.grad is not None and tracking and not may_view:
+                v.grad = None
+            if not v.constant:
+                all_constant = False
+            if holds is not None:
+                hold = v.own
+                if v.op is None and (hold is None or v.exposed):
+                    hold = use_of_leaf(v)
+                if hold is not None:
+                    holds.append(hold)
+            if first is None:
+                first = a
+            inputs.append(v)
+            a = v.data
+            if type(a) is not ndarray:
+                host = False
+        else:
+            if type(a) not in _SCALARS:
+                a = as_operand(op.name, a)
+                if type(a) is not ndarray:
+                    host = False
+                elif arrays is None:
+                    arrays = [a]
+                else:
+                    arrays.append(a)
+            inputs.append(a)
+        raw.append(a)
+    try:
+        if where is None and dtype is None and out is None and host:
+            data = op.host(*raw, **params) if params else op.host(*raw)
+        else:
+            data, where = _apply_slowly(op, raw, params, where, dtype, out)
+    except BaseException:
+        # the traceback keeps this frame: what it holds must not stay locked
+        holds = hold = None
+        raise
+    if type(data) is not np.ndarray and (host or not hasattr(data, "shape")):
+        data = np.asarray(data)
+    if constant is None:
+        # without a graph nothing is inferred from the operands: floats are variable
+        constant = all_constant if tracking else data.dtype.kind != "f"
+    else:
+        constant = _resolve_constant(op.name, data.dtype, constant)
+    if not tracking:
+        return wrap(leaf(data, constant, exposed=out is not None))
+    vertex = Vertex(data, op, inputs, params, constant, (), where)
+    if holds is not None:
+        if arrays is not None:
+            holds.extend([Hold(a) for a in arrays])
+        vertex.holds = holds
+    if out is not None:
+        vertex.exposed = True
+        if holds is not None:
+            vertex.own = Hold(data)
+    result = _new(Tensor)
+    result._vertex = vertex
+    result._view = None
+    if may_view and first is not None:
+        _note_view(result, first, op, params)
+    return result
+
+
+def _apply_slowly(
+    op: Op, raw: list, params: dict, where: Any, dtype: Any, out: Any
+) -> tuple[Any, Any]:
+    """The value where the arrays may lie on any device, and the mask as an array there."""
+    xp = namespace_of(check_same_device(op.name, *raw, out, where))
+    if not op.elementwise:
+        return op.forward(xp, *raw, **params), None
+    if where is not None:
+        where = xp.asarray(where)
+    return run_elementwise(op, xp, raw, out, where, dtype), where
+
+
+def _note_view(result: Tensor, source: Tensor, op: Op, params: dict) -> None:
+    """Record that `result` shows the memory of `source`, if it does."""
+    data, owner = result._vertex.data, source._vertex.data
+    base = data.base
+    if base is None or not (base is owner or base is owner.base or data is owner):
+        return
+    if source._view is None:
+        recipe: tuple = ((op, params),)
+        if hasattr(source, "_layout"):
+            recipe = ((_reshape_op(), {"shape": source._vertex.data.shape}), *recipe)
+        result._view = View(source, recipe, source._vertex)
+    else:
+        view = source._view
+        result._view = View(view.base, (*view.recipe, (op, params)), view.seen)
+
+
+def hold_operands(inputs: Sequence[Any]) -> tuple:
+    """The guard's records of a new vertex's operands."""
+    if not GUARD.get():
+        return ()
+    holds: list[Any] = []
+    for p in inputs:
+        if type(p) is Vertex:
+            hold = p.own if p.op is not None else use_of_leaf(p)
+            if hold is not None:
+                holds.append(hold)
+        elif type(p) is np.ndarray:
+            holds.append(Hold(p))
+    return tuple(holds)
+
+
+def as_operand(function: str, x: Any) -> Any:
+    """`x` as a raw real array or scalar that an operation accepts."""
+    if type(x) is not np.ndarray and not hasattr(x, "dtype"):
+        if isinstance(x, int | float):
+            return x
+        if isinstance(x, list | tuple) and _contains_variable(x):
+            raise TypeError(
+                f"{function}: got a sequence of tensors that take gradients, expected one tensor; "
+                "gpugrad.stack(...) joins them without losing a gradient"
+            )
+        xp = get_array_module(x)
+        x = xp.asarray(x)
+    if x.dtype.kind not in "fiub":
+        expected = "real numbers" + (": complex is not supported" if x.dtype.kind == "c" else "")
+        raise TypeError(f"{function}: got an operand of dtype {x.dtype}, expected {expected}")
+    return x
+
+
+def _contains_variable(x: Any) -> bool:
+    return any(
+        not a.constant
+        if isinstance(a, Tensor)
+        else isinstance(a, list | tuple) and _contains_variable(a)
+        for a in x
+    )

@@ -1,0 +1,66 @@
+"""The examples in docstrings and in the README run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from types import FunctionType, ModuleType
+
+import pytest
+
+from tests.architecture.repository import ROOT, package_modules
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+WITH_EXAMPLES = [
+    name
+    for name, path in package_modules().items()
+    if ">>> " in path.read_text(encoding="utf-8") and not name.startswith("gpugrad.cli")
+]
+
+
+def examples_in(module: ModuleType) -> list[doctest.DocTest]:
+    """The examples of the module's functions and classes, and of objects with a docstring of their
+    own (a switch such as `no_autodiff`), which doctest does not look at."""
+    found = doctest.DocTestFinder().find(module)
+    for name, value in vars(module).items():
+        text = getattr(value, "__dict__", {}).get("__doc__")
+        if isinstance(text, str) and not isinstance(value, type | ModuleType | FunctionType):
+            parser = doctest.DocTestParser()
+            found.append(parser.get_doctest(text, dict(vars(module)), name, module.__file__, None))
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_print_what_they_say(name):
+    examples = examples_in(importlib.import_module(name))
+    assert examples, "the examples stand in no docstring"
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for example in examples:
+        runner.run(example)
+    assert runner.failures == 0
+
+
+def readme_blocks() -> list[str]:
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_python_examples_of_the_readme_run(tmp_path):
+    blocks = readme_blocks()
+    assert blocks, "README.md has no ```python block"
+    for block in blocks:
+        script = tmp_path / "example.py"
+        script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{block}")
+        run = subprocess.run(
+            [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert run.returncode == 0, f"{block}\n{run.stderr}"
+
+
+@pytest.mark.parametrize("command", ["make train", "make test"])
+def test_readme_names_the_two_commands(command):
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Where training starts."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.constraints import non_negative
+from gpugrad.boltzmann.initialize import initialize
+from gpugrad.boltzmann.model import RBM
+from gpugrad.errors import DataError, ParameterError
+
+from .machines import PAIRINGS, device_like, host
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
+def test_visible_units_alone_have_the_means_of_the_data(xp, pairing):
+    data = (np.random.default_rng(0).random((50, 4)) < [0.1, 0.4, 0.6, 0.9]).astype("float64")
+    data = data if pairing[0] == "bernoulli" else 2 * data - 1
+    model = RBM(
+        4, 3, visible=pairing[0], hidden=pairing[1], dtype="float64", device=device_like(xp)
+    )
+    model.layers[1].params.loc[...] = 7
+    for start in (data[:7], data):  # a second call starts afresh
+        initialize(model, xp.asarray(start), Generator(0))
+    loc = host(model.layers[0].params.loc)
+    mean = 1 / (1 + np.exp(-loc)) if pairing[0] == "bernoulli" else np.tanh(loc)
+    np.testing.assert_allclose(mean, data.mean(axis=0), atol=1e-12)
+    assert not host(model.layers[1].params.loc).any()
+
+
+def test_constant_pixels_are_clipped_where_asked():
+    data = np.tile([0.0, 1.0], (100, 1))
+    model = RBM(2, 2, dtype="float64", device="cpu")
+    initialize(model, data, Generator(0))
+    np.testing.assert_allclose(model.layers[0].params.loc, [-math.log(199), math.log(199)])
+    initialize(model, data, Generator(0), min_probability=0.1)
+    np.testing.assert_allclose(model.layers[0].params.loc, [-math.log(9), math.log(9)])
+
+
+def test_normal_weights_have_their_standard_deviation():
+    """40,000 normal numbers: six standard deviations of the estimate, false alarm 2e-9."""
+    model = RBM(200, 200, dtype="float64", device="cpu")
+    for scale, expected in ((None, 0.01), (0.3, 0.3)):
+        initialize(model, np.zeros((2, 200)), Generator(1), scale=scale)
+        matrix = model.weights[0].W()
+        assert abs(matrix.std() - expected) < 6 * expected / math.sqrt(2 * matrix.size)
+
+
+def test_uniform_weights_fill_their_interval():
+    """The largest of 40,000 lies above 0.999 of the bound but with probability e^-20."""
+    model = RBM(200, 200, dtype="float64", device="cpu")
+    for scale, bound in ((None, 4 * math.sqrt(6 / 400)), (0.5, 0.5)):
+        initialize(model, np.zeros((2, 200)), Generator(2), scheme="uniform", scale=scale)
+        matrix = model.weights[0].W()
+        assert 0.999 * bound < matrix.max() <= bound
+        assert -bound <= matrix.min() < -0.999 * bound
+
+
+def test_one_seed_starts_one_machine_on_every_device(xp):
+    data = np.zeros((2, 4))
+    machines = [RBM(4, 3, device=d) for d in (device_like(xp), "cpu")]
+    for model in machines:
+        initialize(model, data, Generator(3))
+    np.testing.assert_array_equal(*(host(m.weights[0].W()) for m in machines))
+
+
+def test_constraints_hold_from_the_start():
+    model = RBM(4, 3, device="cpu")
+    model.weights[0].add_constraint({"matrix": non_negative})
+    initialize(model, np.zeros((2, 4)), Generator(4))
+    assert model.weights[0].W().min() == 0
+
+
+def test_settings_and_data_out_of_range_are_refused():
+    model = RBM(4, 3, device="cpu")
+    with pytest.raises(ParameterError, match="scheme is 'cold'"):
+        initialize(model, np.zeros((2, 4)), scheme="cold")
+    with pytest.raises(ParameterError, match="min_probability is 0.7"):
+        initialize(model, np.zeros((2, 4)), min_probability=0.7)
+    with pytest.raises(DataError, match="initialize: data has shape"):
+        initialize(model, np.zeros((2, 5)))
