@@ -17,14 +17,15 @@ from typing import Any
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import InvalidBackprop
+from gpugrad.graph.op import OPS
 from gpugrad.graph.sweep import sweep
 from gpugrad.graph.vertex import NO_PARAMS, Vertex
 from gpugrad.ops.joining import stack
 from gpugrad.ops.namespace import tensor_namespace
 from gpugrad.ops.reductions import sum as tensor_sum
 from gpugrad.ops.shaping import reshape
-from gpugrad.state import GUARD, TRACKING, Switch
-from gpugrad.tensor import Tensor, vertex_of, wrap
+from gpugrad.state import Switch
+from gpugrad.tensor import Tensor, hold_operands, vertex_of, wrap
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "value_and_grad", "vjp"]
 
@@ -33,17 +34,13 @@ _recording = Switch("recording", "Record a graph, whatever the caller's setting.
 
 def _as_variable(function: str, x: Any) -> Tensor:
     """A new handle for an argument that is differentiated by, connected to it if it is a tensor."""
-    from gpugrad.graph.op import OPS
-
     if isinstance(x, Tensor):
         source = vertex_of(x)
         if source.data.dtype.kind != "f":
             raise TypeError(f"{function}: got an argument of dtype {x.dtype}, expected floats")
         if source.constant:
             return Tensor(source.data, constant=False, copy=False)
-        from gpugrad.tensor import hold_operands
-
-        # a vertex of its own: f may be differentiated by it alone while it belongs to a larger graph
+        # a vertex of its own: f is differentiated by it alone, whatever larger graph it is in
         op = OPS["positive"]
         inputs = (source,)
         return wrap(Vertex(source.data, op, inputs, NO_PARAMS, False, hold_operands(inputs)))
@@ -247,7 +244,7 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 
 
 def hessian(f: Callable, argnums: int = 0) -> Callable:
-    """A function that returns the second derivatives of a scalar function, ``x.shape + x.shape``."""
+    """A function that returns second derivatives of a scalar function, ``x.shape + x.shape``."""
     return jacobian(grad(f, argnums), argnums)
 
 

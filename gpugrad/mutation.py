@@ -9,8 +9,8 @@ is written, and its handle is moved there:
          \\               ^
           consumers      value              (earlier consumers keep the old vertex)
 
-Views of the base find at their next use that it has moved, and replay their recipes. Without a graph
-(``no_autodiff``) writes go straight to memory.
+Views of the base find at their next use that it has moved, and replay their recipes. Without a
+graph (``no_autodiff``) writes go straight to memory.
 """
 
 from __future__ import annotations
@@ -71,13 +71,16 @@ def put_view(xp: Any, x: Any, value: Any, *, recipe: tuple, index: Any) -> Any:
     """A copy of `x` whose view by `recipe`, at `index` if given, holds `value`."""
     result = xp.array(x)
     target = _show(xp, result, recipe)
-    if index is None:
-        target[...] = value
-    elif _has_arrays(index) and xp.name != "numpy":
+    _set(xp, target, ... if index is None else index, value)
+    return result
+
+
+def _set(xp: Any, target: Any, index: Any, value: Any) -> None:
+    """``target[index] = value`` in memory; of duplicate indices the last one wins."""
+    if _has_arrays(index) and xp.name != "numpy":
         target[...] = xp.put(target, index, value)
     else:
         target[index] = value
-    return result
 
 
 PUT_VIEW = operation("put_view", _put_x, _put_value)(put_view)
@@ -134,9 +137,9 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     index = raw_index(index)
     operand = vertex_of(value) if isinstance(value, Tensor) else as_operand("setitem", value)
     raw = operand.data if isinstance(operand, Vertex) else operand
-    check_same_device("setitem", vertex.data, raw)
+    xp = namespace_of(check_same_device("setitem", vertex.data, raw))
     if not TRACKING.get():
-        vertex.data[index] = raw
+        _set(xp, vertex.data, index, raw)
         return
     _check_writeable("setitem", vertex.data)
     if isinstance(operand, Vertex):
@@ -203,7 +206,7 @@ def write(
 
 
 def reshape_(target: Tensor, shape: Any) -> None:
-    """``target.shape = shape``: reshape the handle, within the graph; the array keeps its own shape.
+    """``target.shape = shape``: reshape the handle, within the graph, not its array.
 
     Raises
     ------

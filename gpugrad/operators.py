@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad import mutation
+from gpugrad.apply import apply, apply_two
 from gpugrad.graph.op import Op
 from gpugrad.ops import arithmetic, comparison, indexing, linalg, reductions, shaping
-from gpugrad.tensor import Tensor, apply
+from gpugrad.tensor import Tensor
 
 __all__: list[str] = []
 
@@ -39,7 +40,7 @@ def _forward(op: Op) -> Any:
     def method(self: Tensor, other: Any) -> Any:
         if type(other) is not Tensor and _foreign(other):
             return NotImplemented
-        return apply(op, (self, other))
+        return apply_two(op, self, other)
 
     return method
 

@@ -34,7 +34,8 @@ def _guard_default() -> bool:
 
 
 TRACKING: ContextVar[bool] = ContextVar("gpugrad_tracking", default=True)
-GUARD: ContextVar[bool] = ContextVar("gpugrad_guard", default=_guard_default())
+_GUARD_DEFAULT = _guard_default()
+GUARD: ContextVar[bool] = ContextVar("gpugrad_guard", default=_GUARD_DEFAULT)
 
 
 class Switch:

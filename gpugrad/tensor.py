@@ -24,15 +24,15 @@ from gpugrad.backend.array_module import (
 from gpugrad.backend.vocabulary import namespace_of, numpy_namespace
 from gpugrad.errors import InvalidGradient
 from gpugrad.graph.guard import Hold, expose, use_of_leaf
-from gpugrad.graph.op import Op, run_elementwise
+from gpugrad.graph.op import OPS, Op
 from gpugrad.graph.sweep import clear_graph, sweep
-from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
+from gpugrad.graph.vertex import CLEARED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 
 __all__ = [
+    "SCALARS",
     "Tensor",
     "View",
-    "apply",
     "as_operand",
     "extend",
     "hold_operands",
@@ -41,7 +41,7 @@ __all__ = [
     "wrap",
 ]
 
-_SCALARS = frozenset((int, float, bool, np.float64, np.float32, np.float16, np.int64, np.bool_))
+SCALARS = frozenset((int, float, bool, np.float64, np.float32, np.float16, np.int64, np.bool_))
 
 
 class View:
@@ -131,7 +131,7 @@ class Tensor:
         private = private or data is not source
         if ndmin > data.ndim:
             data = data.reshape((1,) * (ndmin - data.ndim) + data.shape)
-        self._vertex = leaf(data, _resolve_constant("Tensor", data.dtype, constant), not private)
+        self._vertex = leaf(data, resolve_constant("Tensor", data.dtype, constant), not private)
         self._view = None
 
     def _as_private(self) -> Tensor:
@@ -236,7 +236,7 @@ class Tensor:
         return vertex.grad
 
     def backward(self, grad: Any = None) -> None:
-        """Compute the derivative of this tensor by every tensor it depends on, then clear the graph.
+        """Compute the derivatives of this tensor by all it depends on, then clear the graph.
 
         Parameters
         ----------
@@ -310,13 +310,13 @@ class Tensor:
         if data is self._vertex.data and (constant is None or constant == self.constant):
             return self
         resolved = self.constant if constant is None and data.dtype.kind == "f" else constant
-        return wrap(leaf(data, _resolve_constant("astype", data.dtype, resolved), not copy))
+        return wrap(leaf(data, resolve_constant("astype", data.dtype, resolved), not copy))
 
     def copy(self, *, constant: bool | None = None) -> Tensor:
         """A copy: a leaf of a new graph, with a copy of the gradient."""
         data = vertex_of(self).data
         resolved = self.constant if constant is None else constant
-        out = wrap(leaf(data.copy(), _resolve_constant("copy", data.dtype, resolved), False))
+        out = wrap(leaf(data.copy(), resolve_constant("copy", data.dtype, resolved), False))
         g = self.grad
         if g is not None:
             out._vertex.grad, out._vertex.grad_shared = g.copy(), False
@@ -417,7 +417,7 @@ def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
         ) from None
 
 
-def _resolve_constant(function: str, dtype: np.dtype, constant: bool | None) -> bool:
+def resolve_constant(function: str, dtype: np.dtype, constant: bool | None) -> bool:
     if dtype.kind == "f":
         return bool(constant)
     if dtype.kind not in "iub":
@@ -469,7 +469,8 @@ def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
 
 def _renew(t: Tensor) -> Vertex:
     old = t._vertex
-    new = leaf(old.data, old.constant, old.exposed)
+    # the owner of the memory that a view shows may be known outside
+    new = leaf(old.data, old.constant, old.exposed or old.data.base is not None)
     if old.grad is not None:
         new.grad, new.grad_shared = old.grad, old.grad_shared
     t._vertex = new
@@ -481,13 +482,7 @@ def in_layout(base: Tensor, vertex: Vertex) -> Vertex:
     if not hasattr(base, "_layout"):
         return vertex
     from_shape = {"shape": base._layout}
-    return extend(_reshape_op(), vertex, from_shape)
-
-
-def _reshape_op() -> Op:
-    from gpugrad.graph.op import OPS
-
-    return OPS["reshape"]
+    return extend(OPS["reshape"], vertex, from_shape)
 
 
 def replay(vertex: Vertex, recipe: Sequence) -> Vertex:
@@ -508,139 +503,6 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
         return leaf(data, constant, exposed=False)
     holds = hold_operands(inputs)
     return Vertex(data, op, inputs, params, constant, holds)
-
-
-# ----------------------------------------------------------------------------- applying operations
-
-
-def apply(
-    op: Op,
-    operands: Sequence[Any],
-    params: dict[str, Any] = NO_PARAMS,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    constant: bool | None = None,
-    out: Any = None,
-) -> Tensor:
-    """The tensor ``op(*operands, **params)``, recorded in the graph.
-
-    Parameters
-    ----------
-    op : Op
-    operands : sequence of Tensor, array or scalar
-    params : dict
-        Keyword arguments of the operation and of its rules.
-    where, dtype : optional
-        NumPy's, for elementwise operations.
-    constant : bool, optional
-        Overrules what follows from the operands.
-    out : raw array, optional
-        Written to; the tensor shows its memory.
-    """
-    # one loop of plain statements: this function is most of the cost of a small tensor
-    tracking = TRACKING.get()
-    inputs: list[Any] = []
-    raw: list[Any] = []
-    all_constant = host = True
-    first: Tensor | None = None
-    may_view = op.may_view
-    ndarray = np.ndarray
-    holds: list[Any] | None = [] if tracking and GUARD.get() else None
-    arrays: list[Any] | None = None
-    for a in operands:
-        if isinstance(a, Tensor):
-            v = a._vertex
-            if a._view is not None or v.op is CLEARED:
-                v = vertex_of(a)
-            if v.grad is not None and tracking and not may_view:
-                v.grad = None
-            if not v.constant:
-                all_constant = False
-            if holds is not None:
-                hold = v.own
-                if v.op is None and (hold is None or v.exposed):
-                    hold = use_of_leaf(v)
-                if hold is not None:
-                    holds.append(hold)
-            if first is None:
-                first = a
-            inputs.append(v)
-            a = v.data
-            if type(a) is not ndarray:
-                host = False
-        else:
-            if type(a) not in _SCALARS:
-                a = as_operand(op.name, a)
-                if type(a) is not ndarray:
-                    host = False
-                elif arrays is None:
-                    arrays = [a]
-                else:
-                    arrays.append(a)
-            inputs.append(a)
-        raw.append(a)
-    try:
-        if where is None and dtype is None and out is None and host:
-            data = op.host(*raw, **params) if params else op.host(*raw)
-        else:
-            data, where = _apply_slowly(op, raw, params, where, dtype, out)
-    except BaseException:
-        # the traceback keeps this frame: what it holds must not stay locked
-        holds = hold = None
-        raise
-    if type(data) is not np.ndarray and (host or not hasattr(data, "shape")):
-        data = np.asarray(data)
-    if constant is None:
-        # without a graph nothing is inferred from the operands: floats are variable
-        constant = all_constant if tracking else data.dtype.kind != "f"
-    else:
-        constant = _resolve_constant(op.name, data.dtype, constant)
-    if not tracking:
-        return wrap(leaf(data, constant, exposed=out is not None))
-    vertex = Vertex(data, op, inputs, params, constant, (), where)
-    if holds is not None:
-        if arrays is not None:
-            holds.extend([Hold(a) for a in arrays])
-        vertex.holds = holds
-    if out is not None:
-        vertex.exposed = True
-        if holds is not None:
-            vertex.own = Hold(data)
-    result = _new(Tensor)
-    result._vertex = vertex
-    result._view = None
-    if may_view and first is not None:
-        _note_view(result, first, op, params)
-    return result
-
-
-def _apply_slowly(
-    op: Op, raw: list, params: dict, where: Any, dtype: Any, out: Any
-) -> tuple[Any, Any]:
-    """The value where the arrays may lie on any device, and the mask as an array there."""
-    xp = namespace_of(check_same_device(op.name, *raw, out, where))
-    if not op.elementwise:
-        return op.forward(xp, *raw, **params), None
-    if where is not None:
-        where = xp.asarray(where)
-    return run_elementwise(op, xp, raw, out, where, dtype), where
-
-
-def _note_view(result: Tensor, source: Tensor, op: Op, params: dict) -> None:
-    """Record that `result` shows the memory of `source`, if it does."""
-    data, owner = result._vertex.data, source._vertex.data
-    base = data.base
-    if base is None or not (base is owner or base is owner.base or data is owner):
-        return
-    if source._view is None:
-        recipe: tuple = ((op, params),)
-        if hasattr(source, "_layout"):
-            recipe = ((_reshape_op(), {"shape": source._vertex.data.shape}), *recipe)
-        result._view = View(source, recipe, source._vertex)
-    else:
-        view = source._view
-        result._view = View(view.base, (*view.recipe, (op, params)), view.seen)
 
 
 def hold_operands(inputs: Sequence[Any]) -> tuple:

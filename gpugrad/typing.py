@@ -24,5 +24,5 @@ ArrayLike: TypeAlias = Union[Real, "Tensor", np.ndarray, _Implements, Sequence[A
 Shape: TypeAlias = tuple[int, ...]
 DTypeLikeReals: TypeAlias = DTypeLike
 Mask: TypeAlias = np.ndarray | Sequence[Any] | bool
-_Key: TypeAlias = int | slice | EllipsisType | None | Sequence[int] | np.ndarray
+_Key: TypeAlias = int | slice | EllipsisType | Sequence[int] | np.ndarray | None
 Index: TypeAlias = _Key | tuple[_Key, ...]

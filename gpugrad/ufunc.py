@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.apply import apply
 from gpugrad.graph.op import Op
 from gpugrad.mutation import write
-from gpugrad.tensor import Tensor, apply
+from gpugrad.tensor import Tensor
 
 __all__ = ["UFuncMethodError", "call", "ufunc"]
 
@@ -17,7 +18,7 @@ class UFuncMethodError(TypeError, NotImplementedError):
     """A method of a ufunc that has no gradient here."""
 
 
-class ufunc:  # noqa: N801 - NumPy's own name
+class ufunc:
     """An elementwise function of tensors.
 
     Parameters

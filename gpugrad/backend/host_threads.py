@@ -5,7 +5,6 @@ cut in two runs on two cores. Results never depend on the number of threads: a t
 elements are its own and computes each of them from nothing but its index.
 """
 
-import ctypes
 import math
 import os
 import threading
@@ -18,10 +17,10 @@ __all__ = ["BLOCK_VALUES", "over_spans", "scratch_array"]
 #: Elements in a block that a thread works on at a time: a float32 scratch array of this size stays
 #: in a core's second-level cache, and a ufunc over it runs long enough without the interpreter
 #: lock that two threads do not get in each other's way.
-BLOCK_VALUES = 65536
+BLOCK_VALUES = 32768
 
 #: Below this many elements per thread, handing work over costs more than it saves.
-MIN_VALUES_PER_THREAD = 16384
+MIN_VALUES_PER_THREAD = 32768
 
 Task = Callable[[int, int], None]
 
@@ -48,12 +47,6 @@ def scratch_array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
     return kept[:size].reshape(shape)
 
 
-def _cpu_finder() -> Callable[[], int] | None:
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
-
-
 class _Worker:
     """One thread that runs one task at a time for whoever finds it free."""
 
@@ -64,7 +57,6 @@ class _Worker:
         self._done.acquire()
         self._job: tuple[Task, int, int] | None = None
         self._error: BaseException | None = None
-        self._cpu_of_caller, self._current_cpu = -1, _cpu_finder()
         self._thread = threading.Thread(target=self._serve, name="gpugrad", daemon=True)
         self._thread.start()
 
@@ -80,25 +72,7 @@ class _Worker:
             del job
             self._done.release()
 
-    def _keep_off_callers_cpu(self) -> None:
-        # After a matrix product the BLAS threads spin for some milliseconds on every other CPU.
-        # The scheduler then takes the caller's CPU for the least busy one and wakes this thread
-        # there, where the two take turns: measured, twice the time. The spinning threads yield.
-        if self._current_cpu is None or self._thread.native_id is None:
-            return
-        cpu = self._current_cpu()
-        if cpu == self._cpu_of_caller:
-            return
-        self._cpu_of_caller = cpu
-        others = os.sched_getaffinity(0) - {cpu}
-        try:
-            if others:
-                os.sched_setaffinity(self._thread.native_id, others)
-        except OSError:  # a container may forbid it
-            self._current_cpu = None
-
     def start(self, task: Task, start: int, stop: int) -> None:
-        self._keep_off_callers_cpu()
         self._job = (task, start, stop)
         self._asked.release()
 

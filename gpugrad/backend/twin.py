@@ -28,7 +28,7 @@ __all__ = ["Primitive", "kernels_enabled", "primitive", "use_kernels"]
 _enabled: ContextVar[bool] = ContextVar("gpugrad_kernels", default=True)
 
 
-class use_kernels:  # noqa: N801 - reads as a statement: `with use_kernels(False):`
+class use_kernels:
     """Switch kernels on or off, from now on or for a `with` block.
 
     With kernels off every primitive runs its array-function body. The switch belongs to the

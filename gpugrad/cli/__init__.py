@@ -1,18 +1,23 @@
-"""The command `gpugrad`; it needs what `pip install gpugrad[train]` brings."""
+"""The command `gpugrad`: train, sample, evaluate, info. It parses and draws; the library works.
 
-from __future__ import annotations
+It needs what `pip install "gpugrad[train]"` brings.
+"""
 
 import sys
 
-_EXTRA = {"click", "h5py", "matplotlib", "rich", "safetensors", "typer"}
+__all__ = ["main"]
+
+EXTRA = {"click", "h5py", "matplotlib", "rich", "safetensors", "typer"}
 
 
 def main() -> None:
-    """Run the command line; without the extra `train` say how to get it and exit with status 1."""
+    """Entry point of the command."""
     try:
-        from gpugrad.cli.app import app
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.split(".")[0] not in _EXTRA:
+        from gpugrad.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
             raise
-        sys.exit(f"gpugrad: the command line needs {missing.name}: pip install gpugrad[train]")
-    app()
+        message = f'the command needs {error.name}: pip install "gpugrad[train]"'
+        print(f"gpugrad: error: {message}", file=sys.stderr)
+        raise SystemExit(1) from error
+    run()

@@ -109,7 +109,10 @@ def use_of_leaf(vertex: Vertex) -> Use:
     own = vertex.own
     if not vertex.exposed:
         if own is None:
-            own = vertex.own = Use()
+            with _lock:
+                own = vertex.own
+                if own is None:
+                    own = vertex.own = Use()
         return own
     if type(own) is weakref.ref:
         use = own()
@@ -121,19 +124,30 @@ def use_of_leaf(vertex: Vertex) -> Use:
     return use
 
 
+def _references(vertex: Vertex) -> int:
+    return getrefcount(vertex.own)
+
+
+def _alone() -> int:
+    """What `_references` says of a leaf without consumers: it differs between interpreters."""
+    vertex = Vertex(None, None, (), {}, False)
+    vertex.own = Use()
+    return _references(vertex)
+
+
+_ALONE = _alone()
+
+
 def expose(vertex: Vertex, guard: bool) -> None:
     """`vertex.data` is about to leave the graph: protect it if the graph depends on it."""
     if vertex.exposed:
         return
     vertex.exposed = True
     if vertex.op is None:
-        use = vertex.own
-        # one reference is the vertex's, one this function's, one getrefcount's argument
-        if use is not None and getrefcount(use) > 3:
+        use = vertex.own if _references(vertex) > _ALONE else None
+        if use is not None:
             use.hold = Hold(vertex.data)
-            vertex.own = weakref.ref(use)
-        else:
-            vertex.own = None
+        vertex.own = use if use is None else weakref.ref(use)
     elif vertex.op is not CLEARED and guard:
         vertex.own = Hold(vertex.data)
 

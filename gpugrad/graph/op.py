@@ -146,13 +146,18 @@ def run_elementwise(
         sample = run_elementwise(op, xp, [_nothing(a) for a in operands], dtype=dtype)
         shape = np.broadcast_shapes(np.shape(where), *(np.shape(a) for a in operands))
         out = xp.zeros(shape, dtype=sample.dtype)
+    if dtype is not None and (op.ufunc is None or xp.name != "numpy"):
+        # CuPy takes its first loop with that result: for divide the one of int8
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"{op.name}: got dtype={dtype}, expected floats")
+        operands = [xp.asarray(a).astype(dtype) for a in operands]
+        dtype = None
     if op.ufunc is not None:
         options = {"out": out, "where": where, "dtype": dtype}
         return getattr(xp, op.name)(
             *operands, **{k: v for k, v in options.items() if v is not None}
         )
-    if dtype is not None:
-        operands = [xp.asarray(a).astype(dtype) for a in operands]
     result = op.forward(xp, *operands)
     if out is None:
         return result

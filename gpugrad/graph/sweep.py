@@ -1,7 +1,7 @@
 """The reverse sweep: one loop over the graph, from a result to everything it depends on.
 
-It is told its namespace. With raw arrays nothing is recorded; with the namespace of Tensors the same
-rules build the graph of the gradient, which can be swept in turn.
+It is told its namespace. With raw arrays nothing is recorded; with the namespace of Tensors the
+same rules build the graph of the gradient, which can be swept in turn.
 
 Here, and in no rule, a cotangent is brought to the shape and dtype of what it belongs to, and
 masked elements are kept out by selection: a product with 0 would keep a nan.

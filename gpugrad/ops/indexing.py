@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.graph.op import operation
 from gpugrad.mutation import PUT_VIEW, raw_index
-from gpugrad.tensor import Tensor, apply
+from gpugrad.tensor import Tensor
 
 __all__ = ["add_at", "getitem", "put", "where"]
 

@@ -1,9 +1,10 @@
-"""The namespace of Tensors: the vocabulary of derivative rules, in functions that record a graph."""
+"""The namespace of Tensors: the vocabulary of rules, in functions that record a graph."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gpugrad.apply import apply
 from gpugrad.backend.vocabulary import Namespace
 from gpugrad.graph.op import OPS
 from gpugrad.mutation import PUT_VIEW
@@ -19,7 +20,7 @@ from gpugrad.ops import (
     reductions,
     shaping,
 )
-from gpugrad.tensor import Tensor, apply
+from gpugrad.tensor import Tensor
 
 __all__ = ["PUBLIC", "tensor_namespace"]
 

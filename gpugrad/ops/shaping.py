@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.apply import apply
 from gpugrad.graph.op import operation
-from gpugrad.tensor import Tensor, apply
+from gpugrad.tensor import Tensor
 
 __all__ = [
     "broadcast_to",

@@ -275,20 +275,26 @@ def _sample_units_on_host(
 def _below(x: np.ndarray, draw: Draw, first: int) -> np.ndarray:
     """Whether uniform ``first + i`` of the draw lies below ``x[i] / 65536``, x in [0, 65536].
 
-    The stream of this thread stands at `first`. Only where the upper 16 bits do not decide, once
-    in 65536 units, are the lower ones computed. `x` is overwritten.
+    The stream of this thread stands at `first`. With `a` the upper 16 bits of the uniform the
+    answer is yes where ``x - a >= 1`` and no where ``x - a <= 0``; only in between, once in 65536
+    units, are the lower bits computed. The difference is exact wherever it is not negative. `x`
+    is overwritten.
     """
-    upper = host_stream.bits.random_raw(-(-x.size // 4)).view(np.uint16)[: x.size].reshape(x.shape)
-    # 65536 itself has no place in 16 bits; the probability that it stands for, 1, is taken as the
-    # largest one below it.
-    np.minimum(x, np.nextafter(x.dtype.type(65536), x.dtype.type(0)), out=x)
-    threshold = scratch_array("threshold", x.shape, np.dtype(np.uint16))
-    np.copyto(threshold, x, casting="unsafe")
-    equal = np.equal(upper, threshold, out=scratch_array("equal", x.shape, np.dtype(bool)))
-    below = np.less(upper, threshold, out=scratch_array("below", x.shape, np.dtype(bool)))
-    for i in np.flatnonzero(equal):
-        lower = int(refining_stream.word(draw, first + int(i)))
-        below.flat[i] = lower < (float(x.flat[i]) - float(threshold.flat[i])) * 2.0**32
+    upper = host_stream.bits.random_raw(-(-x.size // 4)).view(np.uint16)[: x.size]
+    a = scratch_array("upper", x.shape, x.dtype)
+    np.copyto(a.reshape(-1), upper)
+    np.subtract(x, a, out=x)
+    # Eight flags at a time are compared as one integer: the flags beyond the last are made equal.
+    padded = (-(-x.size // 8) * 8,)
+    surely, perhaps = (scratch_array(name, padded, np.dtype(bool)) for name in ("surely", "perhaps"))
+    surely[x.size :] = perhaps[x.size :] = False
+    below = surely[: x.size].reshape(x.shape)
+    np.greater_equal(x, 1, out=below)
+    np.greater(x, 0, out=perhaps[: x.size].reshape(x.shape))
+    for eight in np.flatnonzero(surely.view(np.uint64) != perhaps.view(np.uint64)):
+        for i in range(8 * int(eight), 8 * int(eight) + 8):
+            if perhaps[i] and not surely[i]:
+                surely[i] = refining_stream.word(draw, first + i) < float(x.flat[i]) * 2.0**32
     return below
 
 

@@ -18,7 +18,7 @@ FLOORS = (
     ("gpugrad.backend",),
     ("gpugrad.primitives",),
     ("gpugrad.graph",),
-    ("gpugrad.tensor", "gpugrad.mutation", "gpugrad.ufunc"),
+    ("gpugrad.tensor", "gpugrad.apply", "gpugrad.mutation", "gpugrad.ufunc"),
     ("gpugrad.ops",),
     (
         "gpugrad.operators",

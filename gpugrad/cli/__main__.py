@@ -1,0 +1,5 @@
+"""python -m gpugrad.cli"""
+
+from gpugrad.cli import main
+
+main()

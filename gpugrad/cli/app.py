@@ -1,0 +1,81 @@
+"""The typer application, and how errors leave it: one line on stderr and a status that is not 0."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from gpugrad.errors import (
+    DataError,
+    DeviceMismatchError,
+    DeviceNotAvailableError,
+    DivergenceError,
+    KernelError,
+    ModelFileError,
+    ParameterError,
+)
+
+__all__ = ["app", "command", "out", "run"]
+
+NAMED_ERRORS = (
+    DataError,
+    DeviceMismatchError,
+    DeviceNotAvailableError,
+    DivergenceError,
+    KernelError,
+    ModelFileError,
+    ParameterError,
+    ImportError,
+    MemoryError,
+    OSError,
+)
+
+app = typer.Typer(
+    name="gpugrad",
+    help="Train Boltzmann machines, sample from them, and measure their likelihood.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # plain usage messages: a line that a log or a test can read
+    rich_markup_mode=None,
+)
+
+
+def out() -> Console:
+    """A console on what stdout is now: tests and pipes exchange it."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a subcommand whose named errors become one line and status 1."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except BrokenPipeError:
+                # the reader has gone (`gpugrad info | head`); nothing is left to be told
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(141) from None
+            except NAMED_ERRORS as error:
+                message = " ".join(str(error).split()) or type(error).__name__
+                typer.echo(f"gpugrad: error: {message}", err=True)
+                raise typer.Exit(1) from error
+
+        app.command(name)(guarded)
+        return function
+
+    return register
+
+
+def run() -> None:
+    """Run the command with the process's arguments."""
+    # imported here: each module registers its subcommand
+    from gpugrad.cli import evaluate, info, sample, train  # noqa: F401
+
+    app()

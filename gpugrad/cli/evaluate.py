@@ -1,0 +1,199 @@
+"""`gpugrad evaluate`: log Z and the mean log-likelihood of test images, from both sides."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.checkpoint import load_model, model_info
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.partition import (
+    MAX_ENUMERATED,
+    Estimate,
+    ais,
+    exact_log_partition,
+    log_likelihoods,
+    raise_,
+)
+from gpugrad.boltzmann.state import check_data
+from gpugrad.cli.app import command, out
+from gpugrad.cli.data import read, test_of
+from gpugrad.cli.progress import stage
+from gpugrad.errors import ParameterError
+
+__all__ = ["evaluate", "measure", "model_path", "tell"]
+
+
+def model_path(path: Path) -> Path:
+    """A model file as it is; for a folder of a training run, the model in it."""
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def measure(
+    model: BoltzmannMachine,
+    test: Any,
+    base: Any,
+    rng: Generator,
+    *,
+    temperatures: int,
+    chains: int,
+    console: Console,
+) -> dict[str, Any]:
+    """log Z and mean test log-likelihood, in a dictionary that JSON can hold.
+
+    Exact where the smaller side has up to 25 units; else annealed importance sampling, which errs
+    high, and reverse annealing from test samples, which errs low.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    test : array (num_samples, num_visible)
+        States of the visible units.
+    base : array (num_samples, num_visible)
+        Data whose means the base machine of the annealing takes.
+    rng : Generator
+    temperatures, chains : int
+    console : Console
+    """
+    start = time.monotonic()
+    test = check_data(model, test, function="evaluate", support=True)
+    found: dict[str, Any] = {"test_samples": int(test.shape[0])}
+    if min(layer.num_units for layer in model.layers) <= MAX_ENUMERATED:
+        log_z = exact_log_partition(model)
+        found |= {"method": "exact", "log_z": log_z, **_likelihood(model, test, log_z)}
+        found["seconds"] = round(time.monotonic() - start, 2)
+        return found
+    picked = np.sort(rng.split("test samples").permutation(test.shape[0])[:chains])
+    with stage(console, "annealing up (AIS)") as progress:
+        optimistic = ais(
+            model,
+            rng.split("ais"),
+            n_temperatures=temperatures,
+            n_chains=chains,
+            data=base,
+            progress=progress,
+        )
+    with stage(console, "annealing down (RAISE)") as progress:
+        conservative = raise_(
+            model,
+            test[picked],
+            rng.split("raise"),
+            n_temperatures=temperatures,
+            data=base,
+            progress=progress,
+        )
+    found |= {"method": "annealing", "temperatures": temperatures, "chains": chains}
+    for side, estimate in (("optimistic", optimistic), ("conservative", conservative)):
+        found[side] = _side(model, test, estimate)
+    found["seconds"] = round(time.monotonic() - start, 2)
+    return found
+
+
+def _likelihood(model: BoltzmannMachine, test: Any, log_z: Any) -> dict[str, float]:
+    values = log_likelihoods(model, test, log_z)
+    spread = float(np.std(values, ddof=1)) if values.size > 1 else math.nan
+    return {
+        "log_likelihood": float(np.mean(values)),
+        "sampling_error": spread / math.sqrt(values.size),
+    }
+
+
+def _side(model: BoltzmannMachine, test: Any, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "estimator": estimate.method,
+        "log_z": estimate.log_z,
+        "error": estimate.error if math.isfinite(estimate.error) else None,
+        "ess": estimate.ess,
+        **_likelihood(model, test, estimate.log_z),
+    }
+
+
+def tell(console: Console, found: dict[str, Any]) -> None:
+    """Print what `measure` found."""
+    n = found["test_samples"]
+    if found["method"] == "exact":
+        console.print(f"log Z                {found['log_z']:.4f}  exact, all states summed")
+        console.print(
+            f"test log-likelihood  {found['log_likelihood']:.2f} nats, exact "
+            f"(mean of {n:,} samples, their spread makes +-{found['sampling_error']:.2f})"
+        )
+        return
+    high, low = found["optimistic"], found["conservative"]
+    console.print(
+        f"log Z                {high['log_z']:.2f}{_error(high)} by AIS, effective sample size "
+        f"{high['ess']:.1f} of {found['chains']};  {low['log_z']:.2f}{_error(low)} by RAISE"
+    )
+    console.print(
+        f"test log-likelihood  {high['log_likelihood']:.2f}{_error(high)} nats by AIS (errs high), "
+        f"conservative {low['log_likelihood']:.2f}{_error(low)} by RAISE (errs low); "
+        f"mean of {n:,} samples, {found['temperatures']:,} temperatures"
+    )
+    gap = high["log_likelihood"] - low["log_likelihood"]
+    if gap > 2:
+        console.print(
+            f"the two sides are {gap:.1f} nats apart: take more --temperatures for a closer bracket"
+        )
+
+
+def _error(side: dict[str, Any]) -> str:
+    return " +-inf" if side["error"] is None else f" +-{side['error']:.2f}"
+
+
+@command("evaluate")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a training run.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(help="mnist, or an IDX, NPY, NPZ or HDF5 file; as trained on if left out."),
+    ] = None,
+    data_key: Annotated[str | None, typer.Option(help="Array of an NPZ or HDF5 file.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Grey values above it become 1, others 0.")
+    ] = None,
+    temperatures: Annotated[int, typer.Option(help="Annealing steps.")] = 10_000,
+    chains: Annotated[int, typer.Option(help="Annealing chains, up and down.")] = 100,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON instead.")
+    ] = False,
+) -> None:
+    """Estimate log Z and the mean log-likelihood of test data."""
+    console = out()
+    path = model_path(model)
+    machine = load_model(path, device=device)
+    trained = model_info(path).get("metadata", {}).get("settings", {})
+    if data is None and not trained:
+        raise ParameterError(f"evaluate: {path} does not name its data, expected an argument DATA")
+    if data is None:
+        name, split = test_of(trained["data"], trained.get("test"))
+        data_key, threshold = trained.get("data_key"), trained.get("threshold")
+    else:
+        name, split = test_of(data, None)
+    unit = machine.layers[0].layer_type
+    test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
+    base = test
+    if name == "mnist":
+        base = read(name, unit=unit)
+    found = measure(
+        machine,
+        test,
+        base,
+        Generator(seed),
+        temperatures=temperatures,
+        chains=chains,
+        console=console,
+    )
+    if json_output:
+        typer.echo(json.dumps(found))
+        return
+    console.print(f"{machine!r}, data {name}")
+    tell(console, found)
+
+

@@ -1,0 +1,166 @@
+"""`gpugrad sample`: draw visible states of a machine, with pixels held fixed if asked."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from gpugrad.backend.array_module import asnumpy, on, to_device
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann import datasets
+from gpugrad.boltzmann.checkpoint import load_model
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.pictures import draw_samples, image_shape
+from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.state import State, check_data, positive_int
+from gpugrad.cli.app import command, out
+from gpugrad.cli.data import read, test_of
+from gpugrad.cli.evaluate import model_path
+from gpugrad.cli.settings import parse_shape
+from gpugrad.errors import DataError, ParameterError
+
+__all__ = ["clamp_mask_of", "draw", "sample"]
+
+HALVES = ("top", "bottom", "left", "right")
+
+
+def clamp_mask_of(text: str, n_visible: int, shape: tuple[int, int] | None) -> np.ndarray:
+    """Which pixels are held: "top half" (bottom, left, right), or a file of n_visible numbers.
+
+    Returns
+    -------
+    numpy.ndarray (n_visible,) of bool
+    """
+    words = text.lower().replace("-", " ").split()
+    if words and words[0] in HALVES and words[1:] in ([], ["half"]):
+        rows, columns = image_shape(n_visible, shape)
+        grid = np.zeros((rows, columns), dtype=bool)
+        if words[0] in ("top", "bottom"):
+            grid[: rows // 2] = True
+        else:
+            grid[:, : columns // 2] = True
+        if words[0] in ("bottom", "right"):
+            grid = ~grid
+        return grid.reshape(-1)[:n_visible]
+    if not Path(text).exists():
+        raise ParameterError(
+            f"sample: clamp {text!r}, expected 'top half' (bottom, left, right) or the file of a mask"
+        )
+    mask = datasets.load(text).reshape(-1)
+    if mask.size != n_visible:
+        raise DataError(f"sample: the mask in {text} has {mask.size} values, expected {n_visible}")
+    return mask != 0
+
+
+def draw(
+    model: BoltzmannMachine,
+    rng: Generator,
+    n: int,
+    sweeps: int,
+    *,
+    start: Any = None,
+    mask: Any = None,
+) -> tuple[State, Any]:
+    """n chains after so many Gibbs sweeps, and the means of their visible units.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    rng : Generator
+    n, sweeps : int
+    start : array (n, num_visible), optional
+        Visible states to start from; random ones if None.
+    mask : array (num_visible,) of bool, optional
+        Units that keep the value they start with.
+
+    Returns
+    -------
+    state : State
+    mean : array (n, num_visible)
+        Given the hidden units; held units have their value.
+    """
+    with on(model.device):
+        state = model.random_state(n, rng=rng)
+        if start is not None:
+            v = start if mask is None else _where(mask, start, state.visible)
+            state = State((v, model.conditional_sample(1, State((v, None)), rng=rng)))
+        state, _ = gibbs(sweeps, clamp=mask)(rng, model, state)
+        mean = model.conditional_mean(0, state)
+        if mask is not None:
+            mean = _where(mask, state.visible, mean)
+    return state, mean
+
+
+def _where(mask: Any, yes: Any, no: Any) -> Any:
+    chosen = no.copy()
+    chosen[:, mask] = yes[:, mask]
+    return chosen
+
+
+@command("sample")
+def sample(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a training run.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png, or .npy/.npz for the states.")
+    ] = Path("samples.png"),
+    n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 100,
+    sweeps: Annotated[int, typer.Option(help="Gibbs sweeps of each chain.")] = 1000,
+    clamp: Annotated[
+        str | None,
+        typer.Option(help="Pixels held at those of data: 'top half', ..., or a file with a mask."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where held pixels, or else the starting states, come from (mnist: test)."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="For grey values in --data.")] = None,
+    means: Annotated[
+        bool, typer.Option(help="Draw P(v | h) instead of the states (pictures only).")
+    ] = True,
+    image: Annotated[
+        str | None, typer.Option("--image-shape", help="ROWSxCOLUMNS of the visible units.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Draw samples by block Gibbs sampling, from random states or with pixels held."""
+    n, sweeps = positive_int("sample", "n", n), positive_int("sample", "sweeps", sweeps)
+    if output.suffix not in (".png", ".npy", ".npz"):
+        raise ParameterError(f"sample: output {output}, expected a .png, .npy or .npz file")
+    if output.exists() and not overwrite:
+        raise ParameterError(f"sample: {output} exists, expected a new file or --overwrite")
+    machine = load_model(model_path(model), device=device)
+    layer, shape, rng = machine.layers[0], parse_shape(image), Generator(seed)
+    shape = image_shape(layer.num_units, shape)
+    mask = None if clamp is None else clamp_mask_of(clamp, layer.num_units, shape)
+    start = None
+    if data is not None or clamp is not None:
+        start = _start(machine, data or "mnist", threshold, n, rng)
+    if mask is not None:
+        mask = to_device(mask, machine.device)
+    state, mean = draw(machine, rng, n, sweeps, start=start, mask=mask)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".png":
+        title = f"{n} chains after {sweeps:,} Gibbs sweeps" + (f", {clamp} held" if clamp else "")
+        shown = mean if means else state.visible
+        draw_samples(shown, output, shape=shape, limits=layer.data_range, title=title)
+    else:
+        states = asnumpy(state.visible)
+        if output.suffix == ".npy":
+            np.save(output, states)
+        else:
+            np.savez_compressed(output, data=states)
+    out().print(f"{n} samples in {output}")
+
+
+def _start(
+    model: BoltzmannMachine, name: str, threshold: float | None, n: int, rng: Generator
+) -> Any:
+    """n random rows of a data set, as states of the visible units."""
+    unit = model.layers[0].layer_type
+    rows = read(name, split=test_of(name, None)[1], unit=unit, threshold=threshold)
+    picked = rng.split("start").permutation(len(rows))
+    # chains beyond the number of rows start at rows that were used before
+    return check_data(model, rows[np.resize(picked, n)], function="sample", support=True)
