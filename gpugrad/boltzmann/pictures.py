@@ -28,8 +28,7 @@ def image_shape(n_units: int, shape: tuple[int, int] | None = None) -> tuple[int
     if shape is not None:
         if shape[0] * shape[1] != n_units:
             raise ParameterError(
-                f"image_shape: {shape[0]}x{shape[1]} for {n_units} units, expected "
-                f"{n_units} pixels"
+                f"image_shape: {shape[0]}x{shape[1]} for {n_units} units, expected {n_units} pixels"
             )
         return shape
     rows = next(r for r in range(math.isqrt(n_units), 0, -1) if n_units % r == 0)

@@ -195,5 +195,3 @@ def evaluate(
         return
     console.print(f"{machine!r}, data {name}")
     tell(console, found)
-
-

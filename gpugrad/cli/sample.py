@@ -112,7 +112,9 @@ def sample(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Where held pixels, or else the starting states, come from (mnist: test)."),
+        typer.Option(
+            help="Where held pixels, or else the starting states, come from (mnist: test)."
+        ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="For grey values in --data.")] = None,
     means: Annotated[

@@ -2,9 +2,9 @@
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from gpugrad.errors import CheckpointError, ParameterError
 
@@ -53,11 +53,6 @@ class TrainSettings:
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
-TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
-}  # fmt: skip
-
-
 def updated(settings: TrainSettings, values: dict[str, Any], source: str) -> TrainSettings:
     """The settings with some exchanged.
 
@@ -66,14 +61,16 @@ def updated(settings: TrainSettings, values: dict[str, Any], source: str) -> Tra
     ParameterError
         An unknown name, or a value of another type.
     """
-    known = {field.name: str(field.type) for field in fields(TrainSettings)}
+    hints = get_type_hints(TrainSettings)
     for name, value in values.items():
-        if name not in known:
-            raise ParameterError(f"{source}: unknown setting {name!r}, known are {sorted(known)}")
-        kind, _, optional = known[name].partition(" | ")
-        right = value is None if optional and value is None else isinstance(value, TYPES[kind])
-        if not right or (isinstance(value, bool) and kind != "bool"):
-            raise ParameterError(f"{source}: {name} is {value!r}, expected {known[name]}")
+        if name not in hints:
+            raise ParameterError(f"{source}: unknown setting {name!r}, known are {sorted(hints)}")
+        kinds = get_args(hints[name]) or (hints[name],)
+        # TOML and JSON write 1 for 1.0; a bool is an int for isinstance
+        fits = type(value) in kinds or (type(value) is int and float in kinds)
+        if not fits:
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ParameterError(f"{source}: {name} is {value!r}, expected {expected}")
     return replace(settings, **values)
 
 

@@ -61,28 +61,32 @@ def sweep(
         vertex = ready.pop()
         g = found.pop(vertex)
         inner.append((vertex, g))
-        args = []
-        if lift is None:
-            for p in vertex.inputs:
-                args.append(p.data if type(p) is Vertex else p)
-            y = vertex.data
-        else:
-            for p in vertex.inputs:
-                args.append(lift(p) if type(p) is Vertex else p)
-            y = lift(vertex)
+        inputs = vertex.inputs
         rules = vertex.op.rules
         params = vertex.params
         where = vertex.where
+        y = vertex.data
+        binary = len(inputs) == 2 and lift is None and where is None and not params
+        if binary:  # written out: it is most of what is swept, and half the cost
+            x1, x2 = inputs
+            if type(x1) is Vertex:
+                x1 = x1.data
+            if type(x2) is Vertex:
+                x2 = x2.data
+        elif lift is None:
+            args = [p.data if type(p) is Vertex else p for p in inputs]
+        else:
+            args = [lift(p) if type(p) is Vertex else p for p in inputs]
+            y = lift(vertex)
         if where is not None:
             g, y, args = _inside_mask(xp, vertex.op, where, g, y, args)
-        binary = len(args) == 2 and not params
-        for i, parent in enumerate(vertex.inputs):
+        i = 0
+        for parent in inputs:
+            rule = rules[i]
+            i += 1
             if type(parent) is not Vertex or parent.constant:
                 continue
-            if binary:
-                gx = rules[i](xp, g, y, args[0], args[1])  # half the cost of unpacking
-            else:
-                gx = rules[i](xp, g, y, *args, **params)
+            gx = rule(xp, g, y, x1, x2) if binary else rule(xp, g, y, *args, **params)
             if where is not None:
                 gx = xp.where(where, gx, 0)
             data = parent.data

@@ -286,7 +286,9 @@ def _below(x: np.ndarray, draw: Draw, first: int) -> np.ndarray:
     np.subtract(x, a, out=x)
     # Eight flags at a time are compared as one integer: the flags beyond the last are made equal.
     padded = (-(-x.size // 8) * 8,)
-    surely, perhaps = (scratch_array(name, padded, np.dtype(bool)) for name in ("surely", "perhaps"))
+    surely, perhaps = (
+        scratch_array(name, padded, np.dtype(bool)) for name in ("surely", "perhaps")
+    )
     surely[x.size :] = perhaps[x.size :] = False
     below = surely[: x.size].reshape(x.shape)
     np.greater_equal(x, 1, out=below)
