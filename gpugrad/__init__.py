@@ -119,3 +119,12 @@ from gpugrad.ufunc import ufunc
 abs = absolute
 __version__ = "0.1.0"
 del _operators, _protocols
+
+
+def __getattr__(name: str) -> object:
+    # machines and their training are imported when they are first asked for
+    if name == "boltzmann":
+        from importlib import import_module
+
+        return import_module("gpugrad.boltzmann")
+    raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")

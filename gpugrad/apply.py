@@ -9,8 +9,8 @@ import numpy as np
 
 from gpugrad.backend.array_module import check_same_device
 from gpugrad.backend.vocabulary import namespace_of
-from gpugrad.graph.guard import Hold, use_of_leaf
-from gpugrad.graph.op import OPS, Op, run_elementwise
+from gpugrad.graph.guard import Hold, adopt, use_of_leaf
+from gpugrad.graph.op import OPS, Op, copy_into, run_elementwise
 from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 from gpugrad.tensor import (
@@ -106,6 +106,9 @@ def apply(
         raise
     if type(data) is not np.ndarray and (host or not hasattr(data, "shape")):
         data = np.asarray(data)
+    if may_view and host and not data.flags.writeable:
+        if op.name != "broadcast_to":  # whose result NumPy makes read-only for good
+            adopt(data, raw[0])
     if constant is None:
         # without a graph nothing is inferred from the operands: floats are variable
         constant = all_constant if tracking else data.dtype.kind != "f"
@@ -184,7 +187,8 @@ def _apply_slowly(
     """The value where the arrays may lie on any device, and the mask as an array there."""
     xp = namespace_of(check_same_device(op.name, *raw, out, where))
     if not op.elementwise:
-        return op.forward(xp, *raw, **params), None
+        result = op.forward(xp, *raw, **params)
+        return (result if out is None else copy_into(op.name, xp, out, result)), None
     if where is not None:
         where = xp.asarray(where)
     return run_elementwise(op, xp, raw, out, where, dtype), where

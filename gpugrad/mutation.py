@@ -23,7 +23,7 @@ import numpy as np
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of, shared
 from gpugrad.graph.guard import is_writeable
-from gpugrad.graph.op import OPS, Op, operation, run_elementwise
+from gpugrad.graph.op import OPS, Op, copy_into, operation, run_elementwise
 from gpugrad.graph.vertex import NO_PARAMS, Vertex
 from gpugrad.state import TRACKING
 from gpugrad.tensor import Tensor, as_operand, extend, hold_operands, in_layout, vertex_of
@@ -181,12 +181,7 @@ def write(
     if op.elementwise:
         run_elementwise(op, xp, raw, out, where, dtype)
     else:
-        result = op.forward(xp, *raw, **params)
-        if result.shape != out.shape:
-            raise ValueError(
-                f"{op.name}: out has shape {out.shape}, the result has shape {result.shape}"
-            )
-        xp.copyto(out, result, casting="same_kind")
+        copy_into(op.name, xp, out, op.forward(xp, *raw, **params))
     if not tracking:
         return target
     for p in inputs:

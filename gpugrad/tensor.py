@@ -23,7 +23,7 @@ from gpugrad.backend.array_module import (
 )
 from gpugrad.backend.vocabulary import namespace_of, numpy_namespace
 from gpugrad.errors import InvalidGradient
-from gpugrad.graph.guard import Hold, expose, use_of_leaf
+from gpugrad.graph.guard import Hold, adopt, expose, use_of_leaf
 from gpugrad.graph.op import OPS, Op
 from gpugrad.graph.sweep import clear_graph, sweep
 from gpugrad.graph.vertex import CLEARED, Vertex, leaf
@@ -498,11 +498,12 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
     raw = [p.data if type(p) is Vertex else p for p in inputs]
     xp = namespace_of(get_array_module(*raw))
     data = op.forward(xp, *raw, **params)
+    if op.may_view and type(data) is np.ndarray and not data.flags.writeable:
+        if op.name != "broadcast_to":  # whose result NumPy makes read-only for good
+            adopt(data, raw[0])
     constant = all(type(p) is not Vertex or p.constant for p in inputs)
-    if not TRACKING.get():
-        return leaf(data, constant, exposed=False)
-    holds = hold_operands(inputs)
-    return Vertex(data, op, inputs, params, constant, holds)
+    # recorded under no_autodiff as well: what a handle stands for has a history, whoever looks at it
+    return Vertex(data, op, inputs, params, constant, hold_operands(inputs))
 
 
 def hold_operands(inputs: Sequence[Any]) -> tuple:

@@ -47,24 +47,39 @@ struct Unit {
     W sample, mean;
 };
 
-// Unit i of the draw, of which upper are the upper 16 bits of its uniform.
+// Whether the lower 32 bits of uniform i of the draw lie below left, in [0, 1]. Not inlined: it is
+// called for one unit in 65536 and would fill the instruction cache for the others.
+__device__ __noinline__ bool lower_bits_below(Draw draw, i64 i, double left) {
+    draw.counter3 ^= 1ull << 63;
+    const u32 bits = half_of(random_block(draw, i / 8), static_cast<int>(i % 8));
+    return static_cast<double>(bits) < left * 4294967296.0;
+}
+
+// Unit i of the draw, whose uniform has the upper 16 bits upper.
 template <int KIND, class W>
 __device__ inline Unit<W> sample_unit(W logit, u32 upper, const Draw& draw, i64 i, bool with_mean) {
     const W chance = W(1) / (W(1) + exp(KIND == ISING ? W(-2) * logit : -logit));
     // Exact where it is not negative, and its sign always is.
     const W left = chance * W(65536) - static_cast<W>(upper);
     bool on = left >= W(1);
-    if (!on && left > W(0)) {
-        Draw lower = draw;
-        lower.counter3 ^= 1ull << 63;
-        const u32 bits = half_of(random_block(lower, i / 8), static_cast<int>(i % 8));
-        on = static_cast<double>(bits) < static_cast<double>(left) * 4294967296.0;
-    }
+    if (!on && left > W(0)) on = lower_bits_below(draw, i, static_cast<double>(left));
     Unit<W> unit;
     unit.sample = on ? W(1) : W(KIND == ISING ? -1 : 0);
-    unit.mean = KIND == BERNOULLI || !with_mean ? chance : tanh(logit);
+    unit.mean = KIND == ISING && with_mean ? tanh(logit) : chance;
     return unit;
 }
+
+// Where a unit stands; the next one may be in the next row.
+struct Place {
+    i64 row, column;
+    __device__ void advance(int by, i64 units) {
+        column += by;
+        if (column == units) {
+            column = 0;
+            ++row;
+        }
+    }
+};
 
 template <class Field, class Sample, class Mean, int KIND>
 __global__ void sample_units(const Field* field, i64 field_stride,
@@ -84,61 +99,64 @@ __global__ void sample_units(const Field* field, i64 field_stride,
     for (i64 i = first_index(); i < blocks; i += index_stride()) {
         Words words = {{0, 0, 0, 0}};
         if (sample) words = random_block(draw, i);
-        i64 row = 16 * i / units, column = 16 * i - row * units;
-#pragma unroll
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            const u64 word = words.word[quarter];
-            const i64 first = 16 * i + 4 * quarter;
+        Place place = {16 * i / units, 16 * i % units};
+        // Not unrolled: sixteen copies of exp and tanh are slower to fetch than the loop to run.
+#pragma unroll 1
+        for (int quarter = 0; quarter < 4 && place.row < chains; ++quarter) {
+            const u64 word = words.word[0];
+            words = Words{{words.word[1], words.word[2], words.word[3], 0}};
+            W logit[4];
             if (vector) {
-                if (row < chains) {
-                    const Four<Field> f =
-                        *reinterpret_cast<const Four<Field>*>(field + row * field_stride + column);
-                    Four<W> b = {{W(0), W(0), W(0), W(0)}};
-                    if (bias) b = *reinterpret_cast<const Four<W>*>(bias + column);
-                    const W scale = beta ? beta[row * beta_stride] : W(1);
-                    Four<Sample> s;
-                    Four<Mean> m;
+                const Four<Field> f = *reinterpret_cast<const Four<Field>*>(
+                    field + place.row * field_stride + place.column);
+                Four<W> b = {{W(0), W(0), W(0), W(0)}};
+                if (bias) b = *reinterpret_cast<const Four<W>*>(bias + place.column);
+                const W scale = beta ? beta[place.row * beta_stride] : W(1);
 #pragma unroll
-                    for (int k = 0; k < 4; ++k) {
-                        const W logit = (widen(f.value[k]) + b.value[k]) * scale;
-                        const Unit<W> unit =
-                            sample_unit<KIND>(logit, static_cast<u32>(word >> (16 * k)) & 0xFFFFu,
-                                              draw, first + k, mean != nullptr);
-                        s.value[k] = narrow<Sample>(unit.sample);
-                        m.value[k] = narrow<Mean>(unit.mean);
+                for (int k = 0; k < 4; ++k) logit[k] = (widen(f.value[k]) + b.value[k]) * scale;
+            } else {
+                Place at = place;
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    logit[k] = W(0);
+                    if (at.row < chains) {
+                        logit[k] = widen(field[at.row * field_stride + at.column]);
+                        if (bias) logit[k] += bias[at.column];
+                        if (beta) logit[k] *= beta[at.row * beta_stride];
                     }
-                    if (mean)
-                        *reinterpret_cast<Four<Mean>*>(mean + row * mean_stride + column) = m;
-                    if (sample)
-                        for (i64 c = 0; c < copies; ++c)
-                            *reinterpret_cast<Four<Sample>*>(sample + row * sample_stride +
-                                                             c * copy_stride + column) = s;
+                    at.advance(1, units);
                 }
-                column += 4;
-                if (column == units) {
-                    column = 0;
-                    ++row;
-                }
-                continue;
             }
+            Four<Sample> s;
+            Four<Mean> m;
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
-                if (row < chains) {
-                    W logit = widen(field[row * field_stride + column]);
-                    if (bias) logit += bias[column];
-                    if (beta) logit *= beta[row * beta_stride];
-                    const Unit<W> unit =
-                        sample_unit<KIND>(logit, static_cast<u32>(word >> (16 * k)) & 0xFFFFu, draw,
-                                          first + k, mean != nullptr);
-                    if (mean) mean[row * mean_stride + column] = narrow<Mean>(unit.mean);
-                    if (sample)
-                        for (i64 c = 0; c < copies; ++c)
-                            sample[row * sample_stride + c * copy_stride + column] =
-                                narrow<Sample>(unit.sample);
-                }
-                if (++column == units) {
-                    column = 0;
-                    ++row;
+                const u32 upper = static_cast<u32>(word >> (16 * k)) & 0xFFFFu;
+                const Unit<W> unit = sample_unit<KIND>(logit[k], upper, draw,
+                                                       16 * i + 4 * quarter + k, mean != nullptr);
+                s.value[k] = narrow<Sample>(unit.sample);
+                m.value[k] = narrow<Mean>(unit.mean);
+            }
+            if (vector) {
+                if (mean)
+                    *reinterpret_cast<Four<Mean>*>(mean + place.row * mean_stride + place.column) =
+                        m;
+                if (sample)
+                    for (i64 c = 0; c < copies; ++c)
+                        *reinterpret_cast<Four<Sample>*>(sample + place.row * sample_stride +
+                                                         c * copy_stride + place.column) = s;
+                place.advance(4, units);
+            } else {
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    if (place.row < chains) {
+                        if (mean) mean[place.row * mean_stride + place.column] = m.value[k];
+                        if (sample)
+                            for (i64 c = 0; c < copies; ++c)
+                                sample[place.row * sample_stride + c * copy_stride + place.column] =
+                                    s.value[k];
+                    }
+                    place.advance(1, units);
                 }
             }
         }

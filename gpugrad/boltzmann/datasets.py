@@ -123,7 +123,8 @@ def load(path: Any, *, key: str | None = None) -> np.ndarray:
         raise DataError(f"load: {path} is empty")
     try:
         if head.startswith(NPY_MAGIC):
-            array = np.load(path, allow_pickle=False)
+            with open(path, "rb") as file:
+                array = np.load(file, allow_pickle=False)
         elif head.startswith(ZIP_MAGIC):
             array = _load_npz(path, key)
         elif head == HDF5_MAGIC:
@@ -158,7 +159,8 @@ def _choose(path: Path, names: list[str], key: str | None) -> str:
 
 
 def _load_npz(path: Path, key: str | None) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
+    # opened here: where np.load fails on a damaged archive it leaves its own file open
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return archive[_choose(path, archive.files, key)]
 
 

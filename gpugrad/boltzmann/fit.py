@@ -17,7 +17,7 @@ from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.phases import Phases
 from gpugrad.boltzmann.samplers import Step
 from gpugrad.boltzmann.schedules import Linear, Schedule, as_schedule
-from gpugrad.boltzmann.state import check_data, positive_int
+from gpugrad.boltzmann.state import check_data, namespace_for, positive_int
 from gpugrad.errors import CheckpointError, DataError, DivergenceError, ParameterError
 
 __all__ = ["Trainer", "fit"]
@@ -157,6 +157,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.epoch = self.batch = self.step = 0
         self.seconds = 0.0
+        self._clock: float | None = None
         self.order: Any = None
         self._last_good = 0
         self._stop_requested = False
@@ -204,6 +205,8 @@ class Trainer:
                 self._notify("stop", error)
                 raise
             self._notify("stop", None)
+            self._tell_time()
+            self._clock = None
         return self.history
 
     def _notify(self, event: str, *arguments: Any) -> None:
@@ -247,7 +250,7 @@ class Trainer:
         if isinstance(picked, slice):
             out[...] = self.data[picked]
             return
-        xp = get_array_module(out)
+        xp = namespace_for(out)
         if self.data.dtype == out.dtype:
             # "clip" writes into out directly; the indices are in range
             xp.take(self.data, picked, axis=0, out=out, mode="clip")
@@ -278,7 +281,7 @@ class Trainer:
         rate = float(self.schedule((self.step - 1) / self.n_batches, float(self.epochs)))
         self.epoch += 1
         self.batch = 0
-        self.seconds = time.monotonic() - self._clock
+        self._tell_time()
         record = {
             "epoch": self.epoch,
             "step": self.step,
@@ -288,6 +291,11 @@ class Trainer:
         }
         self.history.append(record)
         self._notify("epoch", record)
+
+    def _tell_time(self) -> None:
+        # updates made outside of run() are not timed
+        if self._clock is not None:
+            self.seconds = time.monotonic() - self._clock
 
     def check_finite(self) -> None:
         """Raise a DivergenceError if a parameter is not finite or beyond `largest`."""
@@ -369,6 +377,7 @@ class Trainer:
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays and JSON-able metadata from which `load_state_dict` goes on bit for bit."""
+        self._tell_time()
         return self._arrays(), {
             "settings": self.settings(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},

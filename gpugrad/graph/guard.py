@@ -22,13 +22,13 @@ from fastrlock.rlock import FastRLock
 
 from gpugrad.graph.vertex import CLEARED, Vertex
 
-__all__ = ["Hold", "Use", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
+__all__ = ["Hold", "Use", "adopt", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
 
 _lock = FastRLock()
 # id of a guarded array -> [the array, how many holds it has]; only arrays that were writeable
 _guarded: dict[int, list] = {}
-# id of a guarded base -> views that could not be released before it
-_waiting: dict[int, list[weakref.ref]] = {}
+# id of a guarded base -> id -> those of its views that become writeable with it
+_waiting: dict[int, dict[int, weakref.ref]] = {}
 
 
 def _protect(array: np.ndarray) -> bool:
@@ -43,7 +43,7 @@ def _protect(array: np.ndarray) -> bool:
             if base is None or id(base) not in _guarded or not _waits(array):
                 return False
             # released while its base was still guarded: it is ours again
-            _waiting[id(base)] = [r for r in _waiting[id(base)] if r() is not array]
+            del _waiting[id(base)][id(array)]
         else:
             array.setflags(write=False)
         _guarded[id(array)] = [array, 1]
@@ -51,7 +51,16 @@ def _protect(array: np.ndarray) -> bool:
 
 
 def _waits(view: np.ndarray) -> bool:
-    return any(r() is view for r in _waiting.get(id(view.base), ()))
+    ref = _waiting.get(id(view.base), {}).get(id(view))
+    return ref is not None and ref() is view
+
+
+def adopt(view: np.ndarray, source: np.ndarray) -> None:
+    """Let `view`, made of `source` and read-only for that alone, become writeable with its base."""
+    with _lock:
+        base = id(view.base)
+        if base in _guarded and (id(source) in _guarded or _waits(source)):
+            _waiting.setdefault(base, {})[id(view)] = weakref.ref(view)
 
 
 def _release(array: np.ndarray) -> None:
@@ -66,10 +75,10 @@ def _release(array: np.ndarray) -> None:
         if isinstance(base, np.ndarray) and not base.flags.writeable:
             # NumPy lets a view be writeable only if its base is
             if id(base) in _guarded:
-                _waiting.setdefault(id(base), []).append(weakref.ref(array))
+                _waiting.setdefault(id(base), {})[id(array)] = weakref.ref(array)
             return
         array.setflags(write=True)
-        for ref in _waiting.pop(key, ()):
+        for ref in _waiting.pop(key, {}).values():
             view = ref()
             if view is not None and id(view) not in _guarded:
                 view.setflags(write=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpugrad.backend.vocabulary import numpy_namespace
 
-__all__ = ["OPS", "Op", "elementwise", "operation", "run_elementwise"]
+__all__ = ["OPS", "Op", "copy_into", "elementwise", "operation", "run_elementwise"]
 
 Rule = Callable[..., Any]
 OPS: dict[str, Op] = {}
@@ -169,6 +169,16 @@ def run_elementwise(
         xp.copyto(out, result, casting="same_kind")
     else:
         xp.copyto(out, result, where=where, casting="same_kind")
+    return out
+
+
+def copy_into(function: str, xp: Any, out: Any, result: Any) -> Any:
+    """`out`, holding `result`: of its shape, and of a dtype that it takes under "same_kind"."""
+    if out.shape != np.shape(result):
+        raise ValueError(
+            f"{function}: out has shape {out.shape}, the result has shape {np.shape(result)}"
+        )
+    xp.copyto(out, result, casting="same_kind")
     return out
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.host_threads import BLOCK_VALUES, over_spans, scratch_array
+from gpugrad.backend import cuda
+from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.philox import COUNTER_PERIOD, Draw, HostStream, host_stream, random_words
 from gpugrad.backend.twin import primitive
 from gpugrad.errors import ParameterError
@@ -316,3 +318,128 @@ class _RefiningStream(threading.local):
 refining_stream = _RefiningStream()
 
 _sample_units.attach(_sample_units_on_host, device="cpu")
+
+
+def kernel_call(
+    field: Any,
+    bias: Any = None,
+    beta: Any = None,
+    *,
+    unit: str,
+    draw: Draw | None = None,
+    state: Any = None,
+    sample: Any = None,
+    mean: Any = None,
+    units: int | None = None,
+    copies: int = 1,
+    copy_stride: int = 0,
+    beta_step_stride: int = 0,
+    sample_type: str | None = None,
+    field_type: str | None = None,
+) -> tuple[str, tuple[Any, ...]]:
+    """The name of the instance of kernels/gibbs.cu for some arrays, and its arguments.
+
+    Parameters
+    ----------
+    field, sample, mean : array, contiguous, shape (chains, row length)
+        Of each row the first `units` values are used; `sample` or `mean` may be None.
+    bias : array, shape (units,), of the type that the field is computed in
+    beta : array of that type, contiguous, optional
+        With one element, the same for all chains; else one for each.
+    draw : Draw, optional
+    state : array of uint64, shape (8,), optional
+        Device memory that stands for the draw and is advanced by the kernel: see the kernel.
+    units : int, optional
+        The default is the row length of the field.
+    copies, copy_stride : int
+        The sample is written `copies` times, each `copy_stride` values after the last.
+    beta_step_stride : int
+        Values of beta from one step to the next.
+    sample_type, field_type : str, optional
+        CUDA types where arrays of integers hold the bits of a type that NumPy lacks.
+
+    Returns
+    -------
+    name : str
+    args : tuple
+    """
+    chains, field_stride = field.shape
+    units = field_stride if units is None else units
+    field_type = field_type or cuda.type_name("sample_units", field.dtype)
+    mean_type = "float" if mean is None else cuda.type_name("sample_units", mean.dtype)
+    if sample is None:
+        sample_type = "float"
+    elif sample_type is None:
+        sample_type = cuda.type_name("sample_units", sample.dtype)
+    sample_stride = 0 if sample is None else sample.shape[1]
+    mean_stride = 0 if mean is None else mean.shape[1]
+    arrays = [a for a in (field, bias, sample, mean) if a is not None]
+    vector = all(n % 4 == 0 for n in (units, field_stride, sample_stride, mean_stride, copy_stride))
+    vector = vector and all(cuda.pointer(a) % 16 == 0 for a in arrays)
+    name = f"sample_units<{field_type}, {sample_type}, {mean_type}, {UNITS.index(unit)}>"
+    beta_stride = 0 if beta is None or beta.size == 1 or beta_step_stride == 1 else 1
+    args = (
+        field,
+        np.int64(field_stride),
+        0 if bias is None else bias,
+        0 if beta is None else beta,
+        np.int64(beta_stride),
+        np.int64(beta_step_stride),
+        0 if sample is None else sample,
+        np.int64(sample_stride),
+        np.int64(copies),
+        np.int64(copy_stride),
+        0 if mean is None else mean,
+        np.int64(mean_stride),
+        np.int64(chains),
+        np.int64(units),
+        np.int32(vector),
+        0 if state is None else state,
+        *cuda.draw_arguments(Draw((0, 0), 0) if draw is None else draw),
+    )
+    return name, args
+
+
+def _sample_units_on_cuda(
+    field: Any,
+    bias: Any,
+    beta: Any,
+    *,
+    unit: str,
+    draw: Draw | None,
+    outputs: tuple[Any, Any],
+    sample: bool,
+    mean: bool,
+    dtype: Any,
+) -> tuple[Any, Any]:
+    cp = get_array_module(field)
+    wide = wide_type(field.dtype)
+    field = cp.ascontiguousarray(field)
+    if bias is not None:
+        bias = cp.ascontiguousarray(bias).astype(wide, copy=False)
+    if beta is not None:
+        if not hasattr(beta, "ndim") or beta.ndim == 0:
+            beta = cp.full((1,), beta, dtype=wide)
+        beta = cp.ascontiguousarray(beta).astype(wide, copy=False)
+    targets = []
+    for wanted, out in zip((sample, mean), outputs, strict=True):
+        direct = out is not None and out.flags.c_contiguous and is_floating(out.dtype)
+        fresh = dtype if out is None or not is_floating(out.dtype) else out.dtype
+        fresh = fresh if is_floating(fresh) else field.dtype
+        targets.append((out if direct else cp.empty(field.shape, fresh)) if wanted else None)
+    name, args = kernel_call(
+        field, bias, beta, unit=unit, draw=draw, sample=targets[0], mean=targets[1]
+    )
+    cuda.launch("gibbs.cu", name, field, -(-field.size // 16), args)
+    results = []
+    for target, out in zip(targets, outputs, strict=True):
+        if target is not None and out is not None and out is not target:
+            out[...] = target
+            target = out
+        elif target is not None and target.dtype != dtype and out is None:
+            target = target.astype(dtype)
+        results.append(target)
+    return results[0], results[1]
+
+
+_sample_units.attach(_sample_units_on_cuda, device="cuda")

@@ -218,10 +218,15 @@ def test_editable_install_finds_kernels_in_the_repository(source, tmp_path):
     assert "new.cu" in found_by(environment)["kernel"]
 
 
-def test_kernel_source_is_read_from_the_installed_package(installed):
-    source = "from gpugrad.backend.cuda import source; print(source('philox.cuh'), end='')"
-    printed = checked(installed.python, "-W", "error", "-c", source, cwd=installed.folder)
-    assert printed == (ROOT / "kernels" / "philox.cuh").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("kernels/*.cu*")))
+def test_kernel_source_is_read_from_the_installed_package(installed, name):
+    program = f"from gpugrad.backend.cuda import source; print(source({name!r}), end='')"
+    printed = checked(installed.python, "-W", "error", "-c", program, cwd=installed.folder)
+    own_lines = (ROOT / "kernels" / name).read_text(encoding="utf-8").splitlines()
+    # Files that it includes stand in place of the lines that include them.
+    expected = [line for line in own_lines if not line.startswith('#include "')]
+    remaining = iter(printed.splitlines())
+    assert all(line in remaining for line in expected), "not the file's lines in their order"
 
 
 def test_embedded_images_are_read_from_the_installed_package(installed):
@@ -236,7 +241,7 @@ def test_embedded_images_are_read_from_the_installed_package(installed):
 def test_command_without_its_extra_names_it(installed):
     done = run(installed.folder / "bin" / "gpugrad", "--help", cwd=installed.folder)
     assert done.returncode == 1
-    assert "pip install gpugrad[train]" in done.stderr
+    assert 'pip install "gpugrad[train]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -44,7 +44,6 @@ def gpugrad_epoch(data: np.ndarray, gradient: str = "analytic") -> Callable[[], 
         for _ in range(trainer.n_batches):
             trainer.update()
 
-    trainer._clock = 0.0
     return epoch
 
 

@@ -1,0 +1,176 @@
+"""Files of machines and checkpoints: whole or not there, refused when they are not ours."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from gpugrad.boltzmann import checkpoint
+from gpugrad.boltzmann.checkpoint import (
+    load_checkpoint,
+    load_model,
+    model_info,
+    save_checkpoint,
+    write_atomically,
+)
+from gpugrad.boltzmann.model import RBM, BoltzmannMachine
+from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
+
+from .machines import PAIRINGS, device_like, host, small_machine
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
+def test_a_saved_machine_comes_back_bit_for_bit(xp, pairing, tmp_path):
+    model, _ = small_machine(xp, pairing, dtype="float32")
+    model.save(tmp_path / "m.safetensors")
+    found = BoltzmannMachine.load(tmp_path / "m.safetensors", device=device_like(xp))
+    assert found.config() == model.config()
+    for name, parameter in model.parameters().items():
+        assert isinstance(found.parameters()[name], xp.ndarray)
+        assert np.array_equal(host(found.parameters()[name]), host(parameter))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_dtype_is_kept(dtype, tmp_path):
+    RBM(3, 2, dtype=dtype, device="cpu").save(tmp_path / "m")
+    assert load_model(tmp_path / "m", device="cpu").dtype == dtype
+
+
+def test_metadata_are_kept_and_must_be_json(tmp_path):
+    model = RBM(3, 2, device="cpu")
+    model.save(tmp_path / "m", data="stripes", history=[1.5])
+    assert model_info(tmp_path / "m")["metadata"] == {"data": "stripes", "history": [1.5]}
+    with pytest.raises(ParameterError, match="expected what JSON can hold"):
+        model.save(tmp_path / "n", when=object())
+    assert not (tmp_path / "n").exists()
+
+
+def test_the_file_is_plain_safetensors_that_other_programs_read(tmp_path):
+    model = RBM(3, 2, device="cpu")
+    model.save(tmp_path / "m")
+    arrays = safetensors.load_file(tmp_path / "m")
+    assert {name: x.shape for name, x in arrays.items()} == {
+        "layers.0.loc": (3,),
+        "layers.1.loc": (2,),
+        "weights.0.matrix": (3, 2),
+    }
+
+
+def rewritten(path, change):
+    """The file at `path`, its JSON changed."""
+    with safetensors.safe_open(path, "numpy") as file:
+        header = json.loads(file.metadata()["gpugrad"])
+    change(header)
+    arrays = safetensors.load_file(path)
+    path.write_bytes(safetensors.save(arrays, {"gpugrad": json.dumps(header)}))
+
+
+def faults():
+    def cut(n):
+        return lambda path: path.write_bytes(path.read_bytes()[:n])
+
+    def foreign(path):
+        path.write_bytes(safetensors.save({"x": np.ones(2)}, {"made by": "something else"}))
+
+    def no_header(path):
+        path.write_bytes(safetensors.save({"x": np.ones(2)}))
+
+    def lost(path):
+        rewritten(path, lambda header: header["config"]["layers"].pop())
+
+    def of_version(version):
+        return lambda path: rewritten(path, lambda header: header.update(version=version))
+
+    def other_shape(path):
+        rewritten(path, lambda header: header["config"]["layers"][0].update(num_units=4))
+
+    return {
+        "missing": (lambda path: path.unlink(), "no such file"),
+        "empty": (cut(0), "damaged"),
+        "cut in the length": (cut(5), "damaged"),
+        "cut in the header": (cut(60), "damaged"),
+        "cut in the arrays": (cut(-3), "damaged"),
+        "not safetensors": (lambda path: path.write_bytes(b"PK\x03\x04" * 30), "damaged"),
+        "foreign": (foreign, "not written by gpugrad"),
+        "no metadata": (no_header, "not written by gpugrad"),
+        "newer": (of_version(2), "version 2, expected version 1"),
+        "nonsense": (of_version("one"), "version one, expected version 1"),
+        "lost layer": (lost, "does not describe a machine"),
+        "other shape": (other_shape, "does not describe a machine"),
+        "a folder": (lambda path: (path.unlink(), path.mkdir()), "no such file"),
+    }
+
+
+@pytest.mark.parametrize("fault", faults())
+def test_files_that_are_no_model_are_refused_by_name(fault, tmp_path):
+    path = tmp_path / "m.safetensors"
+    RBM(3, 2, device="cpu").save(path)
+    spoil, message = faults()[fault]
+    spoil(path)
+    with pytest.raises(ModelFileError, match=message) as raised:
+        load_model(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path):
+    RBM(3, 2, device="cpu").save(tmp_path / "m")
+    with pytest.raises(CheckpointError, match="is a model, expected a checkpoint"):
+        load_checkpoint(tmp_path / "m")
+    save_checkpoint(tmp_path / "c", {"x": np.ones(3)}, {"step": 2**200})
+    with pytest.raises(ModelFileError, match="is a checkpoint, expected a model"):
+        load_model(tmp_path / "c")
+    arrays, metadata = load_checkpoint(tmp_path / "c")
+    assert arrays["x"].tolist() == [1, 1, 1] and metadata["step"] == 2**200
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    for call in ("fsync", "replace"):
+
+        def fails(*arguments, name=call):
+            raise OSError(f"{name} failed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, fails)
+            with pytest.raises(OSError, match=f"{call} failed"):
+                write_atomically(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["file"]
+
+
+def test_content_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1]
+        )
+    write_atomically(tmp_path / "file", b"content")
+    # file, then name, then the folder that holds the name
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_what_a_killed_write_left_is_cleared_away(tmp_path):
+    save_checkpoint(tmp_path / "c", {"x": np.ones(3)}, {})
+    (tmp_path / ".c.abc123.tmp").write_bytes(b"half")
+    (tmp_path / ".other.abc123.tmp").write_bytes(b"not ours")
+    load_checkpoint(tmp_path / "c")
+    assert sorted(os.listdir(tmp_path)) == [".other.abc123.tmp", "c"]
+
+
+def test_files_have_the_usual_permissions(tmp_path):
+    write_atomically(tmp_path / "file", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"gpugrad\[train\]"):
+        checkpoint.load_model(tmp_path / "m")
