@@ -28,8 +28,10 @@ TARGET = Path(__file__).parents[1] / "gpugrad" / "boltzmann" / "data" / "mnist.n
 def read(folder: Path, name: str) -> np.ndarray:
     """The array of an IDX file whose uncompressed bytes have the published MD5 sum."""
     path = folder / name
-    content = path.read_bytes() if path.exists() else gzip.decompress(
-        path.with_name(f"{name}.gz").read_bytes()
+    content = (
+        path.read_bytes()
+        if path.exists()
+        else gzip.decompress(path.with_name(f"{name}.gz").read_bytes())
     )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != MD5[name]:

@@ -68,16 +68,15 @@ def _lift() -> Callable[[Vertex], Tensor]:
     return lift
 
 
-def _gradients(y: Tensor, xs: Sequence[Tensor], seed: Any) -> list[Tensor]:
+def _gradients(y: Tensor, xs: Sequence[Vertex], seed: Any) -> list[Tensor]:
     """Cotangents of `xs` as tensors of a graph."""
     root = vertex_of(y)
-    start = [x._vertex for x in xs]
     found: dict[Vertex, Any] = {}
     if not root.constant:
         inner, found, _ = sweep(root, seed, tensor_namespace, _lift())
         found.update(inner)
     gradients = []
-    for vertex in start:
+    for vertex in xs:
         g = found.get(vertex)
         if g is None:
             g = Tensor(
@@ -97,13 +96,14 @@ def _seed_of(y: Any) -> Any:
 
 def _call(
     function: str, f: Callable, args: tuple, kwargs: dict, places: tuple[int, ...]
-) -> tuple[Any, list[Tensor]]:
+) -> tuple[Any, list[Vertex]]:
+    """``f(*args)``, and the vertices that the arguments stood for before `f` wrote into them."""
     for i in places:
         if not -len(args) <= i < len(args):
             raise ValueError(f"{function}: argnums {i}, but got {len(args)} arguments")
     xs = {i % len(args): _as_variable(function, args[i % len(args)]) for i in places}
-    y = f(*(xs.get(i, a) for i, a in enumerate(args)), **kwargs)
-    return y, [xs[i % len(args)] for i in places]
+    start = [xs[i % len(args)]._vertex for i in places]
+    return f(*(xs.get(i, a) for i, a in enumerate(args)), **kwargs), start
 
 
 def _shape_back(argnums: int | Sequence[int], gradients: list[Tensor]) -> Any:
@@ -232,11 +232,11 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
                 rows.append(_gradients(y, xs, seed))
             blocks = []
             for j, x in enumerate(xs):
-                shape = y.shape + x.shape
+                shape = y.shape + x.data.shape
                 if rows:
                     blocks.append(reshape(stack([row[j] for row in rows]), shape))
                 else:
-                    empty = raw.zeros(shape, dtype=x.dtype)
+                    empty = raw.zeros(shape, dtype=x.data.dtype)
                     blocks.append(Tensor(empty, constant=True, copy=False))
         return _shape_back(argnums, blocks)
 

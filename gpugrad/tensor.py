@@ -10,7 +10,7 @@ the base has moved, the view replays the recipe at next use, so that the two go 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -144,7 +144,7 @@ class Tensor:
     @property
     def data(self) -> Any:
         """The array: NumPy's or CuPy's. It is read-only while a graph depends on it."""
-        vertex = vertex_of(self)
+        vertex = vertex_of(self, renewing=False)
         if not vertex.exposed:
             if self._view is not None:
                 expose(self._view.base._vertex, GUARD.get())
@@ -165,7 +165,7 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the axes. Setting it reshapes the tensor, within its graph."""
-        return vertex_of(self).data.shape
+        return vertex_of(self, renewing=False).data.shape
 
     @property
     def dtype(self) -> np.dtype:
@@ -175,7 +175,7 @@ class Tensor:
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return vertex_of(self).data.ndim
+        return vertex_of(self, renewing=False).data.ndim
 
     @property
     def size(self) -> int:
@@ -190,7 +190,7 @@ class Tensor:
     def to_device(self, device: str | Device) -> Tensor:
         """This tensor if it is there already, else a copy there: a leaf of a new graph."""
         data = to_device(self._vertex.data, device)
-        if data is vertex_of(self).data:
+        if data is vertex_of(self, renewing=False).data:
             return self
         return wrap(leaf(data, self.constant, exposed=False))
 
@@ -309,12 +309,14 @@ class Tensor:
         data = self.data.astype(dtype, casting=casting, copy=copy)
         if data is self._vertex.data and (constant is None or constant == self.constant):
             return self
-        resolved = self.constant if constant is None and data.dtype.kind == "f" else constant
+        # a float stays what it was; an integer was constant only because it had to be
+        inherits = constant is None and self.dtype.kind == data.dtype.kind == "f"
+        resolved = self.constant if inherits else constant
         return wrap(leaf(data, resolve_constant("astype", data.dtype, resolved), not copy))
 
     def copy(self, *, constant: bool | None = None) -> Tensor:
         """A copy: a leaf of a new graph, with a copy of the gradient."""
-        data = vertex_of(self).data
+        data = vertex_of(self, renewing=False).data
         resolved = self.constant if constant is None else constant
         out = wrap(leaf(data.copy(), resolve_constant("copy", data.dtype, resolved), False))
         g = self.grad
@@ -326,7 +328,7 @@ class Tensor:
 
     def item(self) -> int | float:
         """The one element, as a Python number."""
-        return vertex_of(self).data.item()
+        return vertex_of(self, renewing=False).data.item()
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         out = self.copy()
@@ -353,22 +355,22 @@ class Tensor:
         return array
 
     def __float__(self) -> float:
-        return float(vertex_of(self).data)
+        return float(vertex_of(self, renewing=False).data)
 
     def __int__(self) -> int:
-        return int(vertex_of(self).data)
+        return int(vertex_of(self, renewing=False).data)
 
     def __index__(self) -> int:
-        return vertex_of(self).data.__index__()
+        return vertex_of(self, renewing=False).data.__index__()
 
     def __bool__(self) -> bool:
-        return bool(vertex_of(self).data)
+        return bool(vertex_of(self, renewing=False).data)
 
     def __len__(self) -> int:
-        return len(vertex_of(self).data)
+        return len(vertex_of(self, renewing=False).data)
 
     def __contains__(self, item: Any) -> bool:
-        return item in vertex_of(self).data
+        return item in vertex_of(self, renewing=False).data
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
@@ -376,16 +378,17 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return repr(asnumpy_text(vertex_of(self).data)).replace("array", "Tensor", 1)
+        text = repr(asnumpy_text(vertex_of(self, renewing=False).data))
+        return text.replace("array", "Tensor", 1).replace("\n", "\n ")
 
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Tensor:
         raise NotImplementedError  # bound by gpugrad.operators, as are all operators and methods
 
-    def __getattr__(self, name: str) -> Any:
-        # For mypy: operators and methods are bound from above. Reached for missing names only.
-        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+    if TYPE_CHECKING:  # operators and methods are bound from above
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def asnumpy_text(data: Any) -> Any:
@@ -447,7 +450,7 @@ def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
     """The vertex that `t` stands for now.
 
     A view whose base has moved is replayed. With `renewing`, a tensor whose graph was cleared
-    becomes a leaf: what is computed from it now belongs to a new graph.
+    becomes a leaf, or a view of its base again: what is computed from it belongs to a new graph.
     """
     vertex = t._vertex
     view = t._view
@@ -455,16 +458,23 @@ def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
         if renewing and vertex.op is CLEARED:
             return _renew(t)
         return vertex
-    if vertex.op is CLEARED:
-        if not renewing:
-            return vertex
-        t._view = None
-        return _renew(t)
     base = vertex_of(view.base, renewing)
-    if base is not view.seen:
-        t._vertex = replay(in_layout(view.base, base), view.recipe)
-        view.seen = base
-    return t._vertex
+    if base is not view.seen or (renewing and vertex.op is CLEARED):
+        return _replay_view(t, view, base)
+    return vertex
+
+
+def _replay_view(t: Tensor, view: View, base: Vertex) -> Vertex:
+    old = t._vertex
+    new = replay(in_layout(view.base, base), view.recipe)
+    new.constant = old.constant
+    if base.data is view.seen.data:
+        # the same memory: what `t.data` has handed out remains the array that is protected
+        new.data, new.exposed = old.data, old.exposed
+        if old.exposed and GUARD.get():
+            new.own = Hold(new.data)
+    t._vertex, view.seen = new, base
+    return new
 
 
 def _renew(t: Tensor) -> Vertex:
@@ -502,7 +512,7 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
         if op.name != "broadcast_to":  # whose result NumPy makes read-only for good
             adopt(data, raw[0])
     constant = all(type(p) is not Vertex or p.constant for p in inputs)
-    # recorded under no_autodiff as well: what a handle stands for has a history, whoever looks at it
+    # recorded under no_autodiff as well: a handle's history does not depend on who looks at it
     return Vertex(data, op, inputs, params, constant, hold_operands(inputs))
 
 

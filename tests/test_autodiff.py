@@ -118,7 +118,9 @@ def test_argnums():
     first, second = gg.jacobian(lambda x, y: x[:2] * y, (0, 1))(X, 2.0)
     np.testing.assert_array_equal(first, 2 * np.eye(2, 3))
     np.testing.assert_array_equal(second, X[:2])
-    np.testing.assert_array_equal(gg.hessian(lambda x, y: (y * y * x).sum(), 1)(X, 2.0), 2 * X.sum())
+    np.testing.assert_array_equal(
+        gg.hessian(lambda x, y: (y * y * x).sum(), 1)(X, 2.0), 2 * X.sum()
+    )
 
 
 def test_value_and_grad_and_aux():
@@ -135,7 +137,7 @@ def test_keyword_arguments_are_passed_on():
 
 
 def test_argument_that_does_not_matter_has_gradient_zero():
-    gx, gy = gg.grad(lambda x, y: (x * x).sum(), (0, 1))(X, A)
+    _, gy = gg.grad(lambda x, y: (x * x).sum(), (0, 1))(X, A)
     np.testing.assert_array_equal(gy, np.zeros((3, 3)))
     np.testing.assert_array_equal(gg.grad(lambda x: gg.tensor(1.0))(X), np.zeros(3))
     np.testing.assert_array_equal(gg.hessian(lambda x: x.sum())(X), np.zeros((3, 3)))
@@ -180,7 +182,7 @@ def test_derivatives_are_taken_under_no_autodiff_too():
 
 
 def test_pullback_may_be_called_again_and_differentiated():
-    y, pullback = gg.vjp(lambda x: x**3, X)
+    _, pullback = gg.vjp(lambda x: x**3, X)
     (a,) = pullback(V)
     (b,) = pullback(2 * V)
     np.testing.assert_allclose(a, 3 * X**2 * V)

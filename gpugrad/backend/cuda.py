@@ -161,7 +161,10 @@ def kernel(file: str, name: str, options: Sequence[str] = ()) -> Any:
     function = _functions.get(key)
     if function is None:
         module = load(file, options=options, names=(name,) if "<" in name else ())
-        function = _functions[key] = module.get_function(name)
+        try:
+            function = _functions[key] = module.get_function(name)
+        except Exception as error:
+            raise KernelError(f"kernels: {file} has no {name}: {error}") from error
     return function
 
 

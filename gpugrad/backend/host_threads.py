@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["BLOCK_VALUES", "over_spans", "scratch_array"]
+__all__ = ["BLOCK_VALUES", "available_cpus", "over_spans", "scratch_array"]
 
 #: Elements in a block that a thread works on at a time: a float32 scratch array of this size stays
 #: in a core's second-level cache, and a ufunc over it runs long enough without the interpreter
@@ -104,7 +104,8 @@ def _the_worker() -> _Worker:
         return _worker
 
 
-def _available_cpus() -> int:
+def available_cpus() -> int:
+    """How many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -142,7 +143,7 @@ def over_spans(
         return
     middle = -(-length // multiple_of) // 2 * multiple_of
     if threads is None:
-        threads = min(2, _available_cpus())
+        threads = min(2, available_cpus())
     if threads < 2 or middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
         task(0, length)
         return

@@ -120,7 +120,8 @@ class Generator:
             counter = operator.index(state["counter"])
         except (TypeError, KeyError, ValueError):
             raise ParameterError(
-                f"Generator.set_state: got {state!r}, expected {{'key': [int, int], 'counter': int}}"
+                f"Generator.set_state: got {state!r}, expected"
+                " {'key': [int, int], 'counter': int}"
             ) from None
         if not (0 <= low <= WORD and 0 <= high <= WORD and 0 <= counter < COUNTER_PERIOD):
             raise ParameterError(

@@ -1,7 +1,7 @@
 """What may happen beside training: watching, logging, checkpoints, stopping.
 
-A callback is an object with the methods of `Callback`, or a plain function `f(trainer, record)` that
-is called after each epoch.
+A callback is an object with the methods of `Callback`, or a plain function `f(trainer, record)`
+that is called after each epoch.
 """
 
 import json
@@ -35,7 +35,7 @@ class Callback:
         """An epoch has ended and `record` was appended to the trainer's history."""
 
     def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
-        """Training ends: completed, stopped on request, or by an error that is about to be raised."""
+        """Training ends: completed, stopped on request, or by an error about to be raised."""
 
 
 class _AfterEachEpoch(Callback):

@@ -1,8 +1,8 @@
 """Files of machines and of training in progress: safetensors with JSON in its header, no pickle.
 
-One file holds everything, so that it is replaced as a whole: the new content goes to a temporary file
-beside it, is forced to the disk and takes the old one's name. Whenever the process is killed, the
-name leads to a complete file: the last one or the one before.
+One file holds everything, so that it is replaced as a whole: the new content goes to a temporary
+file beside it, is forced to the disk and takes the old one's name. Whenever the process is killed,
+the name leads to a complete file: the last one or the one before.
 
     header["__metadata__"]["gpugrad"] = {"format": "model" | "checkpoint", "version": 1, ...}
     tensors                             by name: "weights.0.matrix", "chains.1", ...

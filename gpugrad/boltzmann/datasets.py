@@ -190,7 +190,8 @@ def _parse_idx(path: Path, content: bytes) -> np.ndarray:
     expected = start + math.prod(shape) * dtype.itemsize
     if len(shape) < axes or len(content) != expected:
         raise DataError(
-            f"load: {path} is truncated or damaged: {len(content)} bytes, its header says {expected}"
+            f"load: {path} is truncated or damaged: {len(content)} bytes, "
+            f"its header says {expected}"
         )
     array = np.frombuffer(content, dtype, offset=start).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
@@ -202,8 +203,8 @@ def as_units(
     """Samples as rows of values that units of one type take.
 
     Integers above 1 in an unsigned 8-bit array are grey values and are divided by 255. For Ising
-    units, arrays of bits or grey values are mapped from [0, 1] to [-1, 1]; floating-point values and
-    signed integers are left as they are.
+    units, arrays of bits or grey values are mapped from [0, 1] to [-1, 1]; floating-point values
+    and signed integers are left as they are.
 
     Parameters
     ----------

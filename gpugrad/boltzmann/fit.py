@@ -22,6 +22,7 @@ from gpugrad.errors import CheckpointError, DataError, DivergenceError, Paramete
 
 __all__ = ["Trainer", "fit"]
 
+DEFAULT_SCHEDULE = Linear(0.05)
 WATCHED_SAMPLES = 1000
 """Training samples on which the figures of the log are computed."""
 
@@ -68,9 +69,9 @@ class Trainer:
         for the device.
     largest : float
         Parameters beyond it count as diverged: with two-valued units the gradient is bounded, so
-        that a rate far too large shows as growth, not as nan. A field of 20 fixes a unit in float32.
-        So does a pseudo-likelihood, after an epoch, of less than log(1/4) a unit, which is twice as
-        far off as a fair coin for each.
+        that a rate far too large shows as growth, not as nan. (A field of 20 fixes a unit in
+        float32.) So does a pseudo-likelihood, after an epoch, of less than log(1/4) a unit, twice
+        as far from 0 as that of a fair coin for each.
 
     Attributes
     ----------
@@ -94,7 +95,7 @@ class Trainer:
         k: int = 1,
         sampler: Step | None = None,
         optimizer: Optimizer | None = None,
-        schedule: float | Schedule | Callable[[float, float], float] = Linear(0.05),
+        schedule: float | Schedule | Callable[[float, float], float] = DEFAULT_SCHEDULE,
         epochs: int = 10,
         batch_size: int = 100,
         n_chains: int | None = None,
@@ -275,8 +276,8 @@ class Trainer:
         if not figures["pseudo_likelihood"] >= 2 * self.data.shape[1] * math.log(0.5):
             name, peak = max(self._peaks().items(), key=lambda item: item[1])
             self._diverged(
-                f"the pseudo-likelihood is {figures['pseudo_likelihood']:.4g} nats, worse than that "
-                f"of a fair coin for each unit, and parameter {name} has reached {peak:.3g}"
+                f"the pseudo-likelihood is {figures['pseudo_likelihood']:.4g} nats, worse than "
+                f"that of a fair coin for each unit, and parameter {name} has reached {peak:.3g}"
             )
         rate = float(self.schedule((self.step - 1) / self.n_batches, float(self.epochs)))
         self.epoch += 1
@@ -357,8 +358,8 @@ class Trainer:
         if self._fingerprint is None:
             check = 0
             for start in range(0, self.n_samples, 4096):
-                block = np.ascontiguousarray(asnumpy(self.data[start : start + 4096]))
-                check = zlib.crc32(block.view(np.uint8).reshape(-1), check)
+                block = asnumpy(self.data[start : start + 4096])
+                check = zlib.crc32(block.tobytes(), check)
             self._fingerprint = {
                 "shape": list(self.data.shape),
                 "dtype": str(self.data.dtype),

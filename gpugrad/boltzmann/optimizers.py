@@ -1,8 +1,8 @@
 """Optimisers: what becomes of a gradient and a learning rate.
 
-An optimiser holds its settings only. `init` makes the arrays that it remembers between updates (its
-state, which a checkpoint saves by name), `update_` moves the parameters. Neither looks at a value, so
-that a device is never waited for.
+An optimiser holds its settings only. `init` makes the arrays that it remembers between updates
+(its state, which a checkpoint saves by name), `update_` moves the parameters. Neither looks at a
+value, so that a device is never waited for.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The two phases of a likelihood gradient, in memory that is set up once.
 
-Both phases lie in one array a layer, and with them the gradient of the weights is one matrix product:
+Both phases lie in one array a layer, so that the gradient of the weights is one matrix product:
 
     rows                    V                       H
     0 ... C-1               chains                  means given the chains
@@ -101,7 +101,7 @@ class Phases:
                 xp.zeros((rows, layer.num_units), dtype=model.dtype) for layer in model.layers
             )
             self.gradient = {name: xp.empty_like(p) for name, p in model.parameters().items()}
-            self.hidden = None if method == "cd" else self._first_chains()
+            self.hidden: Any = None if method == "cd" else self._first_chains()
         self._weights: dict[tuple[int, int], Any] = {}
 
     def _first_chains(self) -> Any:

@@ -132,7 +132,7 @@ class Step(Schedule):
             raise ParameterError(f"Step: factor is {self.factor!r}, expected one in (0, 1]")
 
     def __call__(self, position: float, length: float) -> float:
-        # a position is a quotient of integers: half an update's slack keeps 2.9999999 from missing 3
+        # a quotient of integers: a little slack keeps 2.9999999 from missing 3
         return self.rate * self.factor ** math.floor(position / self.every + 1e-9)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 import gpugrad
-
+from gpugrad.backend import cuda
 from gpugrad.backend.array_module import asnumpy, current_device, describe_devices
 from gpugrad.boltzmann.checkpoint import load_model, model_info
 from gpugrad.cli.app import command, out

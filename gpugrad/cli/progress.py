@@ -1,4 +1,4 @@
-"""What a person sees while a machine is trained or measured: a live bar, or plain lines in a log."""
+"""What a person sees while a machine is trained or measured: a live bar, or lines in a log."""
 
 import time
 from collections.abc import Iterator

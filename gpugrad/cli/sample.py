@@ -45,7 +45,8 @@ def clamp_mask_of(text: str, n_visible: int, shape: tuple[int, int] | None) -> n
         return grid.reshape(-1)[:n_visible]
     if not Path(text).exists():
         raise ParameterError(
-            f"sample: clamp {text!r}, expected 'top half' (bottom, left, right) or the file of a mask"
+            f"sample: clamp {text!r}, expected 'top half' (bottom, left, right) or the file of a "
+            "mask"
         )
     mask = datasets.load(text).reshape(-1)
     if mask.size != n_visible:

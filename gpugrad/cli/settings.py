@@ -1,4 +1,4 @@
-"""What a training run is told: defaults, a recipe, the command line, in rising order of authority."""
+"""What a training run is told: by the defaults, a recipe, the command line, the last first."""
 
 import json
 import tomllib

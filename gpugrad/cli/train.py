@@ -162,8 +162,8 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
     optimizer = optimizers.SGD(settings.momentum)
     positive_int("train", "hidden", settings.hidden)
     positive_int("train", "temperatures", settings.temperatures)
-    kind = {"unit": settings.visible_units, "threshold": settings.threshold}
-    data = read(settings.data, key=settings.data_key, **kind)
+    unit, threshold = settings.visible_units, settings.threshold
+    data = read(settings.data, key=settings.data_key, unit=unit, threshold=threshold)
     rng = Generator(settings.seed)
     with on(place):
         model = RBM(
@@ -204,7 +204,7 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
     if settings.evaluate:
         name, split = test_of(settings.data, settings.test)
         key = settings.data_key if settings.test is None else None
-        held_out = read(name, split=split, key=key, **kind)
+        held_out = read(name, split=split, key=key, unit=unit, threshold=threshold)
         # found now, not after an hour of training
         check_data(model, held_out, function="train", support=True)
     return trainer, held_out
@@ -295,8 +295,12 @@ def _finish(
     shape = parse_shape(settings.image_shape)
     draw_filters(model, folder / "filters.png", shape=shape)
     with on(model.device):
-        state = State((None, trainer.phases.hidden[:100]))
-        state, _ = gibbs(SAMPLE_SWEEPS)(rng.split("samples"), model, state)
+        draws = rng.split("samples")
+        if settings.method == "pcd":
+            hidden = trainer.phases.hidden[:100]
+        else:
+            hidden = model.conditional_sample(1, State((trainer.watched[:100], None)), rng=draws)
+        state, _ = gibbs(SAMPLE_SWEEPS)(draws, model, State((None, hidden)))
         means = model.conditional_mean(0, state)
     draw_samples(
         means,

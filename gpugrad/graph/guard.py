@@ -25,29 +25,29 @@ from gpugrad.graph.vertex import CLEARED, Vertex
 __all__ = ["Hold", "Use", "adopt", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
 
 _lock = FastRLock()
-# id of a guarded array -> [the array, how many holds it has]; only arrays that were writeable
-_guarded: dict[int, list] = {}
+ndarray = np.ndarray
+# id of a guarded array -> how many holds it has (they keep it alive); only of writeable arrays
+_guarded: dict[int, int] = {}
 # id of a guarded base -> id -> those of its views that become writeable with it
 _waiting: dict[int, dict[int, weakref.ref]] = {}
 
 
 def _protect(array: np.ndarray) -> bool:
     """Take one lock on `array`; False if it was read-only by its owner's wish."""
-    with _lock:
-        entry = _guarded.get(id(array))
-        if entry is not None:
-            entry[1] += 1
-            return True
-        if not array.flags.writeable:
-            base = array.base
-            if base is None or id(base) not in _guarded or not _waits(array):
-                return False
-            # released while its base was still guarded: it is ours again
-            del _waiting[id(base)][id(array)]
-        else:
-            array.setflags(write=False)
-        _guarded[id(array)] = [array, 1]
+    key = id(array)
+    # No call stands between the look and the write: it could start the garbage collector, and with
+    # it the release of this very array.
+    if key in _guarded:
+        _guarded[key] += 1
         return True
+    if array.flags.writeable:
+        array.setflags(False)  # type: ignore[call-arg]  # by keyword it takes twice the time
+    elif _waits(array):  # released while its base was still guarded: it is ours again
+        del _waiting[id(array.base)][key]
+    else:
+        return False
+    _guarded[key] = 1
+    return True
 
 
 def _waits(view: np.ndarray) -> bool:
@@ -64,21 +64,21 @@ def adopt(view: np.ndarray, source: np.ndarray) -> None:
 
 
 def _release(array: np.ndarray) -> None:
-    with _lock:
-        key = id(array)
-        entry = _guarded[key]
-        entry[1] -= 1
-        if entry[1]:
-            return
-        del _guarded[key]
-        base = array.base
-        if isinstance(base, np.ndarray) and not base.flags.writeable:
-            # NumPy lets a view be writeable only if its base is
-            if id(base) in _guarded:
-                _waiting.setdefault(id(base), {})[id(array)] = weakref.ref(array)
-            return
-        array.setflags(write=True)
-        for ref in _waiting.pop(key, {}).values():
+    key = id(array)
+    left = _guarded[key] - 1
+    if left:
+        _guarded[key] = left
+        return
+    del _guarded[key]
+    base = array.base
+    if base is not None and isinstance(base, ndarray) and not base.flags.writeable:
+        # NumPy lets a view be writeable only if its base is
+        if id(base) in _guarded:
+            _waiting.setdefault(id(base), {})[key] = weakref.ref(array)
+        return
+    array.setflags(True)  # type: ignore[call-arg]
+    if key in _waiting:
+        for ref in _waiting.pop(key).values():
             view = ref()
             if view is not None and id(view) not in _guarded:
                 view.setflags(write=True)
@@ -87,33 +87,41 @@ def _release(array: np.ndarray) -> None:
 class Hold:
     """Keeps an array, and the array it is a view of, read-only while it lives."""
 
-    __slots__ = ("arrays",)
+    __slots__ = ("__weakref__", "array", "base")
 
     def __init__(self, array: Any) -> None:
-        self.arrays: tuple = ()
-        if isinstance(array, np.ndarray):
-            base = array.base
-            # the base first: it must be released before its view can be
-            both = (base, array) if isinstance(base, np.ndarray) else (array,)
-            self.arrays = tuple([a for a in both if _protect(a)])
+        self.array = self.base = None
+        if not isinstance(array, ndarray):
+            return
+        base = array.base
+        with _lock:
+            if base is not None and isinstance(base, ndarray) and _protect(base):
+                # the base first: it must be released before its view can be
+                self.base = base
+            if _protect(array):
+                self.array = array
 
     def __del__(self) -> None:
-        for array in self.arrays:
-            _release(array)
+        with _lock:
+            if self.base is not None:
+                _release(self.base)
+            if self.array is not None:
+                _release(self.array)
 
 
 class Use:
-    """Referred to by every consumer of a leaf. It keeps a Hold if the leaf's array is exposed."""
+    """Referred to by every consumer of a leaf whose array is private. It has a Hold if it was
+    exposed while they lived."""
 
     __slots__ = ("__weakref__", "hold")
     hold: Hold
 
 
-def use_of_leaf(vertex: Vertex) -> Use:
+def use_of_leaf(vertex: Vertex) -> Use | Hold:
     """The record that all consumers of a leaf share.
 
     While its array is private the leaf keeps its Use for good, and nothing is made for a graph;
-    once it is exposed, the Use must die with the last consumer, and the leaf only refers to it.
+    once it is exposed, the record must die with the last consumer, and the leaf only refers to it.
     """
     own = vertex.own
     if not vertex.exposed:
@@ -124,13 +132,12 @@ def use_of_leaf(vertex: Vertex) -> Use:
                     own = vertex.own = Use()
         return own
     if type(own) is weakref.ref:
-        use = own()
-        if use is not None:
-            return use
-    use = Use()
-    use.hold = Hold(vertex.data)
-    vertex.own = weakref.ref(use)
-    return use
+        record = own()
+        if record is not None:
+            return record
+    hold = Hold(vertex.data)
+    vertex.own = weakref.ref(hold)
+    return hold
 
 
 def _references(vertex: Vertex) -> int:

@@ -43,7 +43,7 @@ class Vertex:
         `grad` may be the same memory as another vertex's; `Tensor.grad` copies it when asked.
     holds : sequence
         The guard's records of the arrays that this vertex depends on; dropped with the vertex.
-    own : Hold | Use | weakref to a Use | None
+    own : Hold | Use | weakref to one of them | None
         The guard's record of `data`: a Hold for a vertex with an operation, a Use for a leaf.
     exposed : bool
         Somebody outside the graph may hold `data`. An array that nobody else can reach needs no

@@ -52,12 +52,14 @@ def test_unpacking_keeps_the_order_of_the_bits():
     source = resources.files("gpugrad.boltzmann") / "data" / "mnist.npz"
     with resources.as_file(source) as path, np.load(path) as archive:
         packed = archive["test_images"][[0, 4321]]
-    expected = [[byte >> bit & 1 for byte in row for bit in range(7, -1, -1)] for row in packed.tolist()]
+    expected = [
+        [byte >> bit & 1 for byte in row for bit in range(7, -1, -1)] for row in packed.tolist()
+    ]
     assert np.array_equal(mnist("test")[[0, 4321]], expected)
 
 
 def test_digits_of_one_class_look_alike():
-    # rows and labels belong together: a nearest-mean classifier reaches 77 % on these bits, chance 10 %
+    # rows and labels belong together: the nearest mean is right for 77 % of these bits, chance 10 %
     images, digits = mnist("test", labels=True)
     train, train_digits = mnist("train", labels=True)
     means = np.stack([train[train_digits == d].mean(axis=0) for d in range(10)])

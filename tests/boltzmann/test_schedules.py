@@ -36,7 +36,9 @@ def test_a_step_falls_exactly_at_the_end_of_an_epoch(n_batches):
     assert rates == [0.5**epoch for epoch in range(9) for _ in range(n_batches)]
 
 
-@pytest.mark.parametrize("schedule", [Constant(0.1), Linear(0.1, 0.01), Exponential(0.2), Step(1, 0.1, 3)])
+@pytest.mark.parametrize(
+    "schedule", [Constant(0.1), Linear(0.1, 0.01), Exponential(0.2), Step(1, 0.1, 3)]
+)
 def test_a_schedule_comes_back_from_its_configuration(schedule):
     assert schedules.from_config(schedule.get_config()) == schedule
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 INCLUDE = Path(__file__).parent / "include"
-FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-pthread")
+FLAGS = ("-std=c++20", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-pthread")
 SANITISERS = ("-g", "-fsanitize=address,bounds", "-fno-sanitize-recover=all")
 DYNAMIC_SHARED_BYTES = 227 * 1024
 
@@ -65,6 +65,7 @@ def _program(code: str, names: Sequence[str], executable: bool) -> str:
     cases = "".join(f"        case {i}: return CALL({name});\n" for i, name in enumerate(names))
     lines = [
         '#include "cuda_host.h"',
+        '#line 1 "module.cu"',
         code,
         '#line 1 "launch.cpp"',
         "#define CALL(...) host::launch(__VA_ARGS__, l)",
@@ -155,7 +156,9 @@ class HostModule:
     ) -> None:
         self.code, self.options = code, tuple(options)
         self.sanitize, self.reversed_order = sanitize, reversed_order
-        plain = re.findall(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\(.*?\)\s*)?(\w+)', code)
+        plain = re.findall(
+            r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\(.*?\)\s*)?(\w+)', code
+        )
         self.names = list(dict.fromkeys([*name_expressions, *plain]))
 
     def get_function(self, name: str) -> "HostKernel":

@@ -16,7 +16,9 @@ ARCHITECTURES = (75, 80, 90, 100)
 
 
 def _candidate_folders() -> list[Path]:
-    folders = [Path(os.environ[v]) / "include" for v in ("CUDA_PATH", "CUDA_HOME") if v in os.environ]
+    folders = [
+        Path(os.environ[v]) / "include" for v in ("CUDA_PATH", "CUDA_HOME") if v in os.environ
+    ]
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or []) if spec else []:
         folders += sorted(Path(root).glob("cu*/include")) + sorted(Path(root).glob("*/include"))

@@ -1,4 +1,4 @@
-"""The memory guard: arrays that a live graph depends on are read-only, and only as long as it lives."""
+"""The memory guard: arrays that a live graph depends on are read-only, as long as it lives."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from gpugrad.graph.guard import guarded_count, is_guarded
 @pytest.fixture(autouse=True)
 def _nothing_stays_guarded() -> Iterator[None]:
     """A leak of the guard is an array that stays read-only for ever."""
-    gc.collect()
     before = guarded_count(), len(guard._waiting)
     yield
-    gc.collect()
-    assert (guarded_count(), len(guard._waiting)) == before
+    for count, earlier in zip((guarded_count(), len(guard._waiting)), before):
+        if count > earlier:
+            gc.collect()  # an exception's traceback may keep a graph until then
+    assert guarded_count() <= before[0]
+    assert len(guard._waiting) <= before[1]
 
 
 def shared_tensor(n: int = 3) -> tuple[np.ndarray, gg.Tensor]:

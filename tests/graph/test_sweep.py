@@ -1,4 +1,4 @@
-"""The sweep: iterative, linear, exact about what it may differentiate, and without effect if it fails."""
+"""The sweep: iterative, linear, without effect if it fails."""
 
 from __future__ import annotations
 

@@ -1,0 +1,364 @@
+"""`gpugrad train`: what it writes, how it goes on, what it refuses without writing anything."""
+
+import json
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="typer is not installed")
+
+from gpugrad.boltzmann.checkpoint import load_model
+from gpugrad.boltzmann.datasets import mnist
+from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
+
+from .runner import SMALL, assert_one_line_error, bars, command, invoke, run
+
+FILES = [
+    "checkpoint.safetensors",
+    "curve.png",
+    "filters.png",
+    "log.jsonl",
+    "model.json",
+    "model.safetensors",
+    "samples.png",
+    "settings.json",
+]
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "bars.npy"
+    np.save(path, bars())
+    return path
+
+
+def same_model(first, second):
+    a, b = (load_model(path, device="cpu").parameters() for path in (first, second))
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_leaves_model_log_and_pictures(data, tmp_path):
+    out = tmp_path / "run"
+    result = invoke("train", data, "-o", out, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(p.name for p in out.iterdir()) == FILES
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == [1, 2, 3] and [r["step"] for r in records] == [
+        6,
+        12,
+        18,
+    ]
+    described = json.loads((out / "model.json").read_text())
+    assert described["history"] == records
+    assert [layer["num_units"] for layer in described["config"]["layers"]] == [16, 4]
+    # plain lines in a log: one an epoch
+    lines = [line for line in result.stdout.splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    for name in ("filters.png", "samples.png", "curve.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("visible", ["bernoulli", "ising"])
+@pytest.mark.parametrize("extra", [[], ["--gradient", "autodiff"], ["--method", "cd", "--k", "2"]])
+def test_the_likelihood_is_measured_at_the_end(data, tmp_path, visible, extra):
+    out = tmp_path / "run"
+    result = invoke("train", data, "-o", out, "--visible-units", visible, *SMALL[:-1], *extra)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "model.json").read_text())["evaluation"]
+    assert found["method"] == "exact" and found["test_samples"] == 60
+    model = load_model(out / "model.safetensors", device="cpu")
+    images = bars().reshape(60, 16) * (2.0 if visible == "ising" else 1.0)
+    images -= visible == "ising"
+    expected = log_likelihood(model, images, exact_log_partition(model))
+    assert found["log_likelihood"] == pytest.approx(expected, abs=1e-9)
+    assert f"{expected:.2f} nats, exact" in result.stdout
+
+
+def test_a_recipe_gives_settings_and_the_command_line_goes_before_it(data, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'data = "{data}"\nhidden = 5\nepochs = 9\nbatch-size = 20\nlearning-rate = 1\n'
+        f'evaluate = false\noutput = "{tmp_path}/run"\nmin_probability = 0.01\n'
+    )
+    result = invoke("train", "--recipe", recipe, "--epochs", "2")
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (settings["hidden"], settings["epochs"], settings["batch_size"]) == (5, 2, 20)
+    assert settings["learning_rate"] == 1 and settings["min_probability"] == 0.01
+    # what nobody set is the default
+    assert settings["k"] == 1 and settings["schedule"] == "linear"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("hiden = 3", "unknown setting 'hiden'"),
+        ('hidden = "many"', "hidden is 'many', expected int"),
+        ("hidden = true", "hidden is True, expected int"),
+        ("hidden = ", "cannot be read"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused(text, message, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text)
+    assert_one_line_error(invoke("train", "--recipe", recipe, "-o", tmp_path / "run"), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_setting_of_the_command_can_stand_in_a_recipe():
+    import inspect
+    from dataclasses import fields
+
+    from gpugrad.cli.settings import TrainSettings
+    from gpugrad.cli.train import NOT_SETTINGS, train
+
+    options = set(inspect.signature(train).parameters) - NOT_SETTINGS - {"context"}
+    assert options == {field.name for field in fields(TrainSettings)}
+
+
+def test_an_existing_folder_is_an_error_unless_told_otherwise(data, tmp_path):
+    out = tmp_path / "run"
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    refused = invoke("train", data, "-o", out, *SMALL, "--seed", "5")
+    assert_one_line_error(refused, "expected a new one, --resume or --overwrite")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert invoke("train", data, "-o", out, *SMALL, "--seed", "5", "--overwrite").exit_code == 0
+    assert (out / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert_one_line_error(
+        invoke("train", data, "-o", out, "--resume", "--overwrite"), "both --resume and --overwrite"
+    )
+    (tmp_path / "file").write_text("")
+    assert_one_line_error(invoke("train", data, "-o", tmp_path / "file"), "is a file")
+
+
+def test_an_empty_folder_is_as_good_as_a_new_one(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert invoke("train", data, "-o", tmp_path / "run", *SMALL).exit_code == 0
+
+
+def test_resume_without_a_checkpoint_begins(data, tmp_path):
+    result = invoke("train", data, "-o", tmp_path / "run", *SMALL, "--resume")
+    assert result.exit_code == 0 and "going on" not in result.stdout
+
+
+@pytest.mark.parametrize("method", ["pcd", "cd"])
+def test_resume_of_a_finished_run_makes_its_files_again(data, tmp_path, method):
+    out = tmp_path / "run"
+    assert invoke("train", data, "-o", out, *SMALL, "--method", method).exit_code == 0
+    before = {name: (out / name).read_bytes() for name in FILES if name.endswith(".png")}
+    for name in ("model.safetensors", "samples.png"):
+        (out / name).unlink()
+    assert invoke("train", "-o", out, "--resume").exit_code == 0
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert sorted(p.name for p in out.iterdir()) == FILES
+
+
+def test_resume_refuses_other_settings_and_keeps_the_checkpoint(data, tmp_path):
+    out = tmp_path / "run"
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert_one_line_error(
+        invoke("train", "-o", out, "--resume", "--k", "3"), "the checkpoint was made with k 1"
+    )
+    np.save(data, bars(seed=9))
+    assert_one_line_error(
+        invoke("train", "-o", out, "--resume"), "the checkpoint was made with data"
+    )
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    out = tmp_path / "run"
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    (out / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
+    assert_one_line_error(invoke("train", "-o", out, "--resume"), "is damaged")
+
+
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_bits_come(data, tmp_path):
+    settings = ["--hidden", "8", "--epochs", "300", "--batch-size", "5", "--no-evaluate"]
+    assert run("train", data, "-o", tmp_path / "whole", *settings).returncode == 0
+    line, environment = command("train", data, "-o", tmp_path / "run", *settings)
+    process = subprocess.Popen(
+        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped at step" in out and "--resume" in out and err == ""
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    resumed = run("train", "-o", tmp_path / "run", "--resume")
+    assert resumed.returncode == 0 and "going on at step" in resumed.stdout, resumed.stderr
+    assert same_model(tmp_path / "run/model.safetensors", tmp_path / "whole/model.safetensors")
+
+
+def test_divergence_stops_with_one_line_and_keeps_the_good_checkpoint(data, tmp_path):
+    out = tmp_path / "run"
+    result = invoke("train", data, "-o", out, *SMALL, "--learning-rate", "1e6")
+    assert_one_line_error(result, "the last good state is in")
+    assert "parameter" in result.stderr and "at step" in result.stderr
+    from gpugrad.boltzmann.checkpoint import load_checkpoint
+
+    assert load_checkpoint(out / "checkpoint.safetensors")[1]["position"]["step"] == 0
+    assert not (out / "model.safetensors").exists()
+
+
+def bad_inputs(tmp_path):
+    def file(name, array):
+        np.save(tmp_path / name, array)
+        return tmp_path / name
+
+    good = file("good.npy", bars())
+    nan = bars().astype("float32")
+    nan[3, 1, 2] = np.nan
+    empty = tmp_path / "empty.npy"
+    empty.write_bytes(b"")
+    truncated = tmp_path / "truncated.npy"
+    truncated.write_bytes(good.read_bytes()[:-5])
+    foreign = tmp_path / "picture.png"
+    foreign.write_bytes(b"\x89PNG\r\n\x1a\n")
+    return {
+        "nan": ([file("nan.npy", nan)], "has NaN, first in sample 3, unit 6"),
+        "range": ([file("two.npy", 2.0 * bars())], "lies in [0, 2], bernoulli units"),
+        "spins": ([file("s.npy", -3.0 * bars()), "--visible-units", "ising"], "lies in [-3, -0]"),
+        "flat": ([file("flat.npy", np.zeros(5))], "expected (samples, units)"),
+        "width": ([good, "--test", file("wide.npy", np.zeros((4, 15), "uint8")), "--evaluate"],
+                  "shape (4, 15), expected (samples, 16)"),
+        "grey test": ([good, "--test", file("grey.npy", np.full((4, 16), 0.5)), "--evaluate"],
+                      "defined for the states 0 and 1 only"),
+        "empty": ([empty], "is empty"),
+        "truncated": ([truncated], "truncated or damaged"),
+        "foreign": ([foreign], "none of IDX, NPY, NPZ and HDF5"),
+        "missing": ([tmp_path / "nothing.npy"], "no such file"),
+        "k": ([good, "--k", "0"], "k is 0, expected an integer of at least 1"),
+        "rate": ([good, "--learning-rate", "-0.1"], "rate is -0.1"),
+        "final rate": ([good, "--final-rate", "-1"], "final is -1"),
+        "momentum": ([good, "--momentum", "1"], "momentum is 1"),
+        "epochs": ([good, "--epochs", "0"], "epochs is 0"),
+        "batch": ([good, "--batch-size", "0"], "batch_size is 0"),
+        "hidden": ([good, "--hidden", "0"], "hidden is 0"),
+        "unit": ([good, "--hidden-units", "quantum"], "no layer 'quantum'"),
+        "method": ([good, "--method", "magic"], "method is 'magic'"),
+        "schedule": ([good, "--schedule", "cosine"], "no schedule 'cosine'"),
+        "gradient": ([good, "--gradient", "guess"], "gradient is 'guess'"),
+        "init": ([good, "--init", "zeros"], "scheme is 'zeros'"),
+        "dtype": ([good, "--dtype", "int8"], "dtype is 'int8'"),
+        "seed": ([good, "--seed", "-1"], "seed is -1"),
+        "device": ([good, "--device", "tpu"], "tpu"),
+        "shape": ([good, "--image-shape", "3x5"], "3x5 for 16 units"),
+        "no shape": ([good, "--image-shape", "big"], "expected ROWSxCOLUMNS"),
+        "threshold": ([good, "--threshold", "2"], "threshold is 2"),
+        "seconds": ([good, "--checkpoint-seconds", "-1"], "every_seconds is -1"),
+        "temperatures": ([good, "--temperatures", "0"], "temperatures is 0"),
+        "recipe": ([good, "--recipe", tmp_path / "nothing.toml"], "no such file"),
+    }  # fmt: skip
+
+
+FAULTS = (
+    "nan", "range", "spins", "flat", "width", "grey test", "empty", "truncated", "foreign",
+    "missing", "k", "rate", "final rate", "momentum", "epochs", "batch", "hidden", "unit", "method",
+    "schedule", "gradient", "init", "dtype", "seed", "device", "shape", "no shape", "threshold",
+    "seconds", "temperatures", "recipe",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_is_one_line_and_nothing_is_written(fault, tmp_path):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    cases = bad_inputs(inputs)
+    assert set(cases) == set(FAULTS)
+    arguments, message = cases[fault]
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke("train", "-o", tmp_path / "out", *SMALL, *arguments)
+    assert_one_line_error(result, message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path, monkeypatch):
+    from gpugrad.backend import array_module
+
+    monkeypatch.setattr(array_module, "_look_for_cupy", lambda: (None, 0, "CuPy is not installed"))
+    result = invoke("train", "-o", tmp_path / "out", "--device", "cuda", *SMALL)
+    assert_one_line_error(result, "CuPy is not installed")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--k", "0"], ["nothing.npy"], ["--learning-rate", "-1"]])
+def test_errors_of_a_process_are_one_line_on_stderr_and_a_status(arguments, tmp_path):
+    result = run("train", "-o", "out", *arguments, cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("gpugrad: error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_float16_trains_and_its_overflow_is_named(data, tmp_path):
+    assert invoke("train", data, "-o", tmp_path / "a", *SMALL, "--dtype", "float16").exit_code == 0
+    assert load_model(tmp_path / "a" / "model.safetensors", device="cpu").dtype == "float16"
+    result = invoke(
+        "train", data, "-o", tmp_path / "b", *SMALL, "--dtype", "float16", "--learning-rate", "1e5"
+    )
+    assert_one_line_error(result, "float16")
+
+
+def test_idx_npz_and_hdf5_train_the_same_machine(tmp_path):
+    import struct
+
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    images = bars()
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", *images.shape)
+    (tmp_path / "a.idx").write_bytes(header + images.tobytes())
+    np.savez(tmp_path / "a.npz", images=images, labels=np.zeros(60))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = images
+    for name in ("a.idx", "a.npz", "a.h5"):
+        assert (
+            invoke("train", tmp_path / name, "-o", tmp_path / f"run {name}", *SMALL).exit_code == 0
+        )
+    first, *others = (
+        tmp_path / f"run {n}" / "model.safetensors" for n in ("a.idx", "a.npz", "a.h5")
+    )
+    assert all(same_model(first, other) for other in others)
+
+
+@pytest.mark.long(keep=0)
+@pytest.mark.parametrize("seed", [0])
+def test_the_default_machine_learns_mnist_to_78_nats_within_three_minutes(seed, tmp_path):
+    start = time.monotonic()
+    result = run("train", "-o", tmp_path / "run", "--seed", seed)
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - start < 180
+    found = json.loads((tmp_path / "run/model.json").read_text())["evaluation"]
+    high, low = (found[side]["log_likelihood"] for side in ("optimistic", "conservative"))
+    assert low >= -78 and abs(high - low) < 2
+
+
+@pytest.mark.long(keep=0)
+def test_the_recipe_of_the_published_figure_reaches_it(tmp_path):
+    """784x16: mean of three seeds at least -142.5 nats, none below -143."""
+    from .runner import ROOT
+
+    found = []
+    for seed in (1, 2, 3):
+        out = tmp_path / str(seed)
+        recipe = ROOT / "examples/mnist_784x16.toml"
+        result = run("train", "--recipe", recipe, "--seed", seed, "-o", out)
+        assert result.returncode == 0, result.stderr
+        found.append(json.loads((out / "model.json").read_text())["evaluation"]["log_likelihood"])
+    assert np.mean(found) >= -142.5 and min(found) >= -143, found
+
+
+def test_the_embedded_data_are_the_default(tmp_path):
+    from gpugrad.cli.settings import TrainSettings
+    from gpugrad.cli.train import build
+
+    trainer, test = build(TrainSettings(output=str(tmp_path / "run")))
+    assert trainer.n_samples == 60_000 and np.array_equal(test, mnist("test"))
+    assert trainer.data.dtype == "uint8" and not (tmp_path / "run").exists()
