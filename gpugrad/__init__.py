@@ -105,6 +105,7 @@ from gpugrad.ops.shaping import (
     swapaxes,
     transpose,
 )
+from gpugrad.primitives import philox as _philox
 from gpugrad.state import (
     mem_guard_active,
     mem_guard_off,
@@ -118,7 +119,7 @@ from gpugrad.ufunc import ufunc
 
 abs = absolute
 __version__ = "0.1.0"
-del _operators, _protocols
+del _operators, _philox, _protocols
 
 
 def __getattr__(name: str) -> object:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import gpugrad.primitives.philox  # noqa: F401  (gives the generator its kernels)
 from gpugrad.backend import cuda
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.host_threads import available_cpus, over_spans, scratch_array

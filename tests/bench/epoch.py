@@ -23,7 +23,7 @@ from gpugrad.boltzmann.schedules import Constant
 from tests.bench import harness
 
 HIDDEN, BATCH, RATE = 256, 100, 0.05
-BUDGET = 0.5
+BUDGET, AUTODIFF_BUDGET = 0.5, 2.0
 
 
 def gpugrad_epoch(data: np.ndarray, gradient: str = "analytic") -> Callable[[], object]:
@@ -89,7 +89,10 @@ def rbms_epoch(data: np.ndarray) -> Callable[[], object]:
 
 def report(rounds: int = 5) -> str:
     data = mnist()
-    contestants = {"gpugrad": gpugrad_epoch(data)}
+    contestants = {
+        "gpugrad": gpugrad_epoch(data),
+        "gpugrad, autodiff": gpugrad_epoch(data, "autodiff"),
+    }
     notes = []
     for name, module, make in (
         ("scikit-learn", "sklearn", sklearn_epoch),
@@ -102,8 +105,9 @@ def report(rounds: int = 5) -> str:
             notes.append(f"- {name} not run: {reason}\n")
     timings = harness.race(contestants, rounds=rounds, seconds_per_round=0.0)
     lines = [harness.table("One PCD-1 epoch, 784x256", timings, against="gpugrad")]
+    lines.append(harness.verdict(timings, "gpugrad, autodiff", "gpugrad", AUTODIFF_BUDGET))
     for name in contestants:
-        if name != "gpugrad":
+        if not name.startswith("gpugrad"):
             lines.append(harness.verdict(timings, "gpugrad", name, BUDGET))
     return "".join([*lines, *notes])
 
