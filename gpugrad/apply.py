@@ -95,6 +95,9 @@ def apply(
                     arrays.append(a)
             inputs.append(a)
         raw.append(a)
+    if may_view and first is not None and not tracking:
+        # the view will stand alone and may be written to: a live graph's memory becomes read-only
+        raw[0] = first.data
     try:
         if where is None and dtype is None and out is None and host:
             data = op.host(*raw, **params) if params else op.host(*raw)

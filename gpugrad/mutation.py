@@ -22,7 +22,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of, shared
-from gpugrad.graph.guard import is_writeable
+from gpugrad.graph.guard import is_guarded, is_writeable
 from gpugrad.graph.op import OPS, Op, copy_into, operation, run_elementwise
 from gpugrad.graph.vertex import NO_PARAMS, Vertex
 from gpugrad.state import TRACKING
@@ -101,6 +101,19 @@ def _check_writeable(function: str, data: Any) -> None:
         raise ValueError(f"{function}: the tensor's array is read-only by its owner's wish")
 
 
+def _memory(function: str, target: Tensor) -> Any:
+    """The array of `target` itself, to be written to without a graph."""
+    # `data`, not the vertex's: an array that nobody knew is read-only from here on if a graph
+    # depends on it, whose gradient the write would spoil
+    data = target.data
+    if is_guarded(data):
+        raise ValueError(
+            f"{function}: the array is read-only while a graph depends on it; backward() or "
+            "clear_graph() releases it"
+        )
+    return data
+
+
 def _move(target: Tensor, value: Any, index: Any = None) -> None:
     """Write `value`, a vertex or raw constant, to `target` (at `index`) and move its base."""
     view = target._view
@@ -139,7 +152,7 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     raw = operand.data if isinstance(operand, Vertex) else operand
     xp = namespace_of(check_same_device("setitem", vertex.data, raw))
     if not TRACKING.get():
-        _set(xp, vertex.data, index, raw)
+        _set(xp, _memory("setitem", target), index, raw)
         return
     _check_writeable("setitem", vertex.data)
     if isinstance(operand, Vertex):
@@ -177,7 +190,7 @@ def write(
         _check_writeable(op.name, data)
         out = xp.empty(data.shape, dtype=data.dtype) if where is None else xp.array(data)
     else:
-        out = data
+        out = _memory(op.name, target)
     if op.elementwise:
         run_elementwise(op, xp, raw, out, where, dtype)
     else:

@@ -64,5 +64,20 @@ def __array_function__(self: Tensor, theirs: Callable, types: Any, args: Any, kw
     return NotImplemented
 
 
+def __cupy_override_elementwise_kernel__(self: Tensor, kernel: Any, *x: Any, **options: Any) -> Any:
+    """CuPy's elementwise functions, and its arrays' operators, hand themselves over here."""
+    theirs = getattr(np, kernel.name.removeprefix("cupy_"), None)
+    if isinstance(theirs, np.ufunc):
+        if len(x) > theirs.nin:
+            x, options["out"] = x[: theirs.nin], x[theirs.nin]
+        found = __array_ufunc__(self, theirs, "__call__", *x, **options)
+        if found is not NotImplemented:
+            return found
+    raise TypeError(f"{kernel.name}: gpugrad has no such function of tensors")
+
+
 Tensor.__array_ufunc__ = __array_ufunc__  # type: ignore[attr-defined]
+Tensor.__cupy_override_elementwise_kernel__ = (  # type: ignore[attr-defined]
+    __cupy_override_elementwise_kernel__
+)
 Tensor.__array_function__ = __array_function__  # type: ignore[attr-defined]

@@ -6,7 +6,8 @@
 //   ISING:      mean = tanh(logit),             +1 where u < 1 / (1 + exp(-2 logit)), else -1
 //
 // u = (2^32 a + b) / 2^48 is unit_uniforms of the Python body: a, 16 bits, decides all but one
-// comparison in 65536; b is computed only for those, from the block 2^255 farther on.
+// comparison in 65536; b is computed only for those, from the blocks after counter 2 c + 2^255 of a
+// draw with counter c.
 //
 // Arguments, in order (strides in elements, row = chain):
 //   field    const Field*   (chains, units), row stride field_stride; half types are computed in
@@ -50,7 +51,10 @@ struct Unit {
 // Whether the lower 32 bits of uniform i of the draw lie below left, in [0, 1]. Not inlined: it is
 // called for one unit in 65536 and would fill the instruction cache for the others.
 __device__ __noinline__ bool lower_bits_below(Draw draw, i64 i, double left) {
-    draw.counter3 ^= 1ull << 63;
+    draw.counter3 = (draw.counter3 << 1 | draw.counter2 >> 63) ^ 1ull << 63;
+    draw.counter2 = draw.counter2 << 1 | draw.counter1 >> 63;
+    draw.counter1 = draw.counter1 << 1 | draw.counter0 >> 63;
+    draw.counter0 <<= 1;
     const u32 bits = half_of(random_block(draw, i / 8), static_cast<int>(i % 8));
     return static_cast<double>(bits) < left * 4294967296.0;
 }

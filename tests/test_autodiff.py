@@ -228,3 +228,9 @@ def test_arguments_are_free_after_a_derivative():
         gg.grad(lambda x: {}[x.shape])(array)
     gg.grad(smooth)(array).clear_graph()
     array[0] = 1.0
+
+
+def test_derivative_of_sigmoid_keeps_its_precision_in_the_tail():
+    # written with 1 - sigmoid(x) it would be 0
+    found = gg.grad(gg.sigmoid)(np.array(20, np.float32))
+    np.testing.assert_allclose(found.data, np.exp(-20.0) / (1 + np.exp(-20.0)) ** 2, rtol=1e-6)

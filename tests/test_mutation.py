@@ -341,6 +341,30 @@ def test_writes_without_a_graph_go_straight_to_memory():
     assert x.creator is None
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.__setitem__(0, 5.0),
+        lambda x: x.__imul__(3.0),
+        lambda x: gg.add(x, 1.0, out=x),
+        lambda x: x[:1].__imul__(3.0),
+        lambda x: gg.no_autodiff(lambda: x.reshape(-1))().__setitem__(0, 5.0),
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_write_without_a_graph_into_what_a_live_graph_needs_is_refused(write: Any, inner: bool):
+    x = gg.tensor([1.0, 2.0])
+    z = x * 1.0 if inner else x
+    y = (z * z).sum()
+    with gg.no_autodiff, pytest.raises(ValueError, match="read-only"):
+        write(z)
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [2.0, 4.0])
+    with gg.no_autodiff:
+        write(z)  # the graph is gone, and with it the reason to refuse
+    assert z.data[0] != 1.0
+
+
 def test_writes_with_a_graph_leave_the_callers_array_alone():
     array = np.arange(4.0)
     x = gg.tensor(array, copy=False)

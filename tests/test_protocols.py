@@ -154,6 +154,9 @@ def test_questions_about_arrays_are_numpys():
         lambda x: np.multiply.outer(x, x),
         lambda x: np.add.at(x, 0, 1.0),
         lambda x: np.frexp(x),
+        lambda x: np.linspace(x, 9.0, 3),
+        lambda x: gg.full((3,), x[0, 0]),
+        lambda x: gg.full_like(X, x[0, 0]),
     ],
 )
 def test_functions_without_a_gradient_refuse_rather_than_lose_it(call: Any):
@@ -167,6 +170,36 @@ def test_creation_like_functions_take_tensors():
         y = getattr(np, name)(x)
         assert (type(y), y.shape, y.dtype) == (gg.Tensor, (2, 3), np.float32)
     assert set(creation.__all__) <= set(PUBLIC)
+
+
+def test_numpys_positional_dtype_and_out_are_not_taken_for_keepdims():
+    x = gg.tensor(X)
+    for call in (lambda: np.sum(x, 0, np.float32), lambda: np.max(x, 0, np.zeros(3))):
+        with pytest.raises(TypeError, match=r"keepdims is .*, expected True or False"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cp, a, x: a * x,
+        lambda cp, a, x: cp.multiply(a, x),
+        lambda cp, a, x: cp.exp(x) * a,
+        lambda cp, a, x: cp.true_divide(x, a),
+        lambda cp, a, x: a - x,
+    ],
+)
+def test_cupys_functions_and_operators_keep_the_gradient(call: Any, cupy_standin: Any):
+    a = cupy_standin.asarray(X)
+    x = gg.tensor(a)
+    y = call(cupy_standin, a, x)
+    assert type(y) is gg.Tensor
+    y.backward()
+    host = gg.tensor(X)
+    call(np, X, host).backward()
+    np.testing.assert_allclose(gg.asnumpy(x.grad), host.grad, rtol=1e-15)
+    with pytest.raises(TypeError, match="cupy_sinh: gpugrad has no such function"):
+        cupy_standin.sinh(x)
 
 
 def test_other_classes_may_claim_an_operation():

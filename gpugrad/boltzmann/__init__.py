@@ -26,6 +26,7 @@ from gpugrad.boltzmann.partition import (
 )
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
+from gpugrad.primitives.gibbs_chain import GibbsChain
 
 __all__ = [
     "RBM",
@@ -33,6 +34,7 @@ __all__ = [
     "BoltzmannMachine",
     "Centering",
     "Estimate",
+    "GibbsChain",
     "State",
     "Trainer",
     "ais",

@@ -124,6 +124,8 @@ def _metadata(
     if KEY not in header:
         raise error_type(f"load: {path} is a safetensors file, but was not written by gpugrad")
     metadata = json.loads(header[KEY])
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its header holds {type(metadata).__name__}")
     if metadata.get("version") != VERSION:
         raise error_type(
             f"load: {path} is of version {metadata.get('version')}, expected version {VERSION}"

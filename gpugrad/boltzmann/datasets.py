@@ -204,7 +204,7 @@ def as_units(
 
     Integers above 1 in an unsigned 8-bit array are grey values and are divided by 255. For Ising
     units, arrays of bits or grey values are mapped from [0, 1] to [-1, 1]; floating-point values
-    and signed integers are left as they are.
+    (means) and signed integers (which have to be -1 and 1) are left as they are.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def as_units(
     Raises
     ------
     DataError
-        No sample axis, or a threshold for values outside [0, 1].
+        No sample axis, a threshold for values outside [0, 1], or signed integers that are no spins.
     ParameterError
         A threshold outside (0, 1).
     """
@@ -233,6 +233,12 @@ def as_units(
     rows = array.reshape(array.shape[0], -1)
     kind = rows.dtype.kind
     unsigned = kind in "bu"
+    if unit == "ising" and kind == "i" and threshold is None and not (abs(rows) == 1).all():
+        # as floats, bits would pass for means 0 and 1
+        raise DataError(
+            f"as_units: data of {rows.dtype} in [{rows.min()}, {rows.max()}], ising units expect "
+            "-1 and 1, bits of an unsigned type, or means as floats"
+        )
     if rows.dtype == np.uint8 and rows.size and int(rows.max()) > 1:
         values = rows.astype(dtype)
         values /= 255

@@ -135,6 +135,8 @@ class Trainer:
         self.batch_size = min(positive_int("fit", "batch_size", batch_size), self.n_samples)
         self.n_batches = math.ceil(self.n_samples / self.batch_size)
         self.sample_weight = _weights(sample_weight, self.n_samples, model)
+        if rng is not None and not isinstance(rng, Generator):
+            raise ParameterError(f"fit: rng is {rng!r}, expected a Generator or None")
         self.rng = default_generator() if rng is None else rng
         chains = self.batch_size if n_chains is None else positive_int("fit", "n_chains", n_chains)
         with on(model.device):
@@ -350,7 +352,9 @@ class Trainer:
             "centering_rate": self.phases.centering_rate,
             "gradient": self.gradient,
             "shuffle": self.shuffle,
-            "weighted": self.sample_weight is not None,
+            "sample_weight": None
+            if self.sample_weight is None
+            else zlib.crc32(asnumpy(self.sample_weight).tobytes()),
             "data": self._data_fingerprint(),
         }
 
@@ -433,7 +437,7 @@ def _training_data(model: BoltzmannMachine, data: Any) -> Any:
     low, high = model.layers[0].data_range
     compact = data.dtype.kind in "biu" and data.ndim == 2 and data.size
     if compact and data.shape[1] == model.layers[0].num_units:
-        if low <= int(data.min()) and int(data.max()) <= high:
+        if bool(((data == low) | (data == high)).all()):
             return to_device(data, model.device)
     return check_data(model, data, function="fit")
 

@@ -298,6 +298,10 @@ def _annealed(
     if len(path_betas) < 2 or path_betas[0] != 0 or path_betas[-1] != 1 or not rising:
         raise ParameterError(f"{function}: betas do not rise from 0 to 1 ({path_betas[:3]} ...)")
     generator = default_generator() if rng is None else rng
+    if model.dtype.itemsize < 4:
+        # thousands of small differences of free energies add up: half precision would lose nats
+        model = model.copy(dtype="float32")
+        v = None if v is None else v.astype("float32")
     with on(model.device):
         if base_data is not None:
             base_data = check_data(model, base_data, function=function)

@@ -113,6 +113,7 @@ def check_data(
 
     Values between the two states of a unit are accepted and mean expected values: grey values in
     [0, 1] are probabilities of a Bernoulli unit, values in [-1, 1] are means of an Ising unit.
+    They are floating-point numbers; integers and booleans have to be states.
 
     Parameters
     ----------
@@ -152,7 +153,13 @@ def check_data(
             f"{function}: data lies in [{smallest:g}, {largest:g}], "
             f"{layer.layer_type} units take values in [{low:g}, {high:g}]"
         )
-    if support and not bool(xp.all((data == low) | (data == high))):
+    if (support or data.dtype.kind in "biu") and not bool(xp.all((data == low) | (data == high))):
+        if data.dtype.kind != "f":
+            # 0 and 1 meant for Bernoulli units would pass for means of Ising units
+            raise DataError(
+                f"{function}: data of {data.dtype} has values that are no states of "
+                f"{layer.layer_type} units, expected {low:g} and {high:g}, or means as floats"
+            )
         raise DataError(
             f"{function}: data has values between {low:g} and {high:g}; the probability of a "
             f"sample is defined for the states {low:g} and {high:g} only"

@@ -173,7 +173,9 @@ def evaluate(
         raise ParameterError(f"evaluate: {path} does not name its data, expected an argument DATA")
     if data is None:
         name, split = test_of(trained["data"], trained.get("test"))
-        data_key, threshold = trained.get("data_key"), trained.get("threshold")
+        # the key belongs to the training file, as in `train`
+        data_key = None if trained.get("test") else trained.get("data_key")
+        threshold = trained.get("threshold")
     else:
         name, split = test_of(data, None)
     unit = machine.layers[0].layer_type

@@ -162,6 +162,10 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
     optimizer = optimizers.SGD(settings.momentum)
     positive_int("train", "hidden", settings.hidden)
     positive_int("train", "temperatures", settings.temperatures)
+    if settings.annealed_chains < 2:
+        raise ParameterError(
+            f"train: annealed_chains is {settings.annealed_chains}, expected at least 2"
+        )
     unit, threshold = settings.visible_units, settings.threshold
     data = read(settings.data, key=settings.data_key, unit=unit, threshold=threshold)
     rng = Generator(settings.seed)
@@ -272,12 +276,24 @@ def _method(settings: TrainSettings) -> str:
     return f"{centered}{settings.method.upper()}-{settings.k}, {rate}"
 
 
+def _save(trainer: Trainer, settings: TrainSettings, folder: Path, evaluation: Any) -> None:
+    metadata = {
+        "settings": asdict(settings),
+        "history": trainer.history,
+        "evaluation": evaluation,
+    }
+    save_model(trainer.model, folder / "model.safetensors", **metadata)
+    described = json.dumps({"config": trainer.model.config(), **metadata}, indent=1)
+    write_atomically(folder / "model.json", described.encode() + b"\n")
+
+
 def _finish(
     trainer: Trainer, held_out: Any, settings: TrainSettings, folder: Path, console: Console
 ) -> None:
     """Likelihood, model, pictures: each can be made again from the final checkpoint."""
     model, rng = trainer.model, trainer.rng.split("after training")
     found = None
+    _save(trainer, settings, folder, found)  # whatever stops the evaluation, the model is there
     if settings.evaluate:
         found = measure(
             model,
@@ -288,10 +304,7 @@ def _finish(
             chains=settings.annealed_chains,
             console=console,
         )
-    metadata = {"settings": asdict(settings), "history": trainer.history, "evaluation": found}
-    save_model(model, folder / "model.safetensors", **metadata)
-    described = json.dumps({"config": model.config(), **metadata}, indent=1)
-    write_atomically(folder / "model.json", described.encode() + b"\n")
+        _save(trainer, settings, folder, found)
     shape = parse_shape(settings.image_shape)
     draw_filters(model, folder / "filters.png", shape=shape)
     with on(model.device):
@@ -311,7 +324,7 @@ def _finish(
     )
     likelihood = None
     if found is not None:
-        likelihood = found.get("log_likelihood") or found["optimistic"]["log_likelihood"]
+        likelihood = found.get("optimistic", found)["log_likelihood"]
     sizes = "x".join(str(layer.num_units) for layer in model.layers)
     draw_curve(
         trainer.history,

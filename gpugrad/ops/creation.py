@@ -97,9 +97,22 @@ def asnumpy(a: Any) -> np.ndarray:
     return array_asnumpy(a.data if isinstance(a, Tensor) else a)
 
 
+def _number(function: str, x: Any) -> Any:
+    """What a created array is made from: a gradient would end there, so no variable."""
+    if not isinstance(x, Tensor):
+        return x
+    if not x.constant:
+        raise TypeError(
+            f"{function}: got a tensor that takes gradients, expected numbers; build the result "
+            "from operations, or pass tensor.data"
+        )
+    return x.data
+
+
 def _made(word: str, *args: Any, constant: bool | None, device: Any, **options: Any) -> Tensor:
+    numbers = [_number(word, x) for x in args]
     with on(device):
-        data = getattr(module_for(device), word)(*args, **options)
+        data = getattr(module_for(device), word)(*numbers, **options)
     return Tensor(data, constant=constant, copy=False)._as_private()
 
 
@@ -192,7 +205,8 @@ def _like(
     data = asarray(other)
     xp = get_array_module(data)
     shape = data.shape if shape is None else shape
-    made = getattr(xp, word)(shape, *fill, dtype=data.dtype if dtype is None else dtype)
+    numbers = [_number(f"{word}_like", x) for x in fill]
+    made = getattr(xp, word)(shape, *numbers, dtype=data.dtype if dtype is None else dtype)
     if constant is None and isinstance(other, Tensor) and made.dtype.kind == "f":
         constant = other.constant
     return Tensor(made, constant=constant, copy=False)._as_private()

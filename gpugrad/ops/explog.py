@@ -32,7 +32,7 @@ def _share(xp: Any, g: Any, x1: Any, x2: Any, base: float) -> Any:
 
 
 EXP = elementwise("exp", lambda xp, g, y, x: g * y)
-EXPM1 = elementwise("expm1", lambda xp, g, y, x: g * (y + 1))
+EXPM1 = elementwise("expm1", lambda xp, g, y, x: g * xp.exp(x))
 EXP2 = elementwise("exp2", lambda xp, g, y, x: g * y * _ln(2))
 LOG = elementwise("log", lambda xp, g, y, x: g / x)
 LOG1P = elementwise("log1p", lambda xp, g, y, x: g / (1 + x))
@@ -48,7 +48,7 @@ LOGADDEXP2 = elementwise(
     lambda xp, g, y, x1, x2: _share(xp, g, x1, x2, _ln(2)),
     lambda xp, g, y, x1, x2: _share(xp, g, x2, x1, _ln(2)),
 )
-SIGMOID = elementwise("sigmoid", lambda xp, g, y, x: g * y * (1 - y))
+SIGMOID = elementwise("sigmoid", lambda xp, g, y, x: g * y * xp.sigmoid(-x))
 SOFTPLUS = elementwise("softplus", lambda xp, g, y, x: g * xp.sigmoid(x))
 LOG_SIGMOID = elementwise("log_sigmoid", lambda xp, g, y, x: g * xp.sigmoid(-x))
 

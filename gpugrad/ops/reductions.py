@@ -86,6 +86,9 @@ def MIN(xp: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 def _reduce(
     op: Op, x: Any, axis: Any, keepdims: bool, constant: bool | None, out: Any, dtype: Any
 ) -> Tensor:
+    if not isinstance(keepdims, bool | np.bool_):
+        # NumPy's third positional argument is dtype (sum, mean) or out (max, min)
+        raise TypeError(f"{op.name}: keepdims is {keepdims!r}, expected True or False")
     if isinstance(axis, list):
         axis = tuple(axis)
     if dtype is not None:

@@ -30,8 +30,14 @@ UNITS = ("bernoulli", "ising")
 #: some twenty calls of NumPy, whose fixed cost was a quarter of the time with blocks of 32768.
 BLOCK_VALUES = 131072
 
-#: Added to a draw's counter for the lower bits of its uniforms.
-LOWER_BITS = COUNTER_PERIOD // 2
+
+def lower_draw(draw: Draw) -> Draw:
+    """Where the lower bits of a draw's uniforms lie.
+
+    They take two blocks for each of the draw's own: with its counter doubled, those of different
+    draws are different, and half the period away no generator ever hands them out.
+    """
+    return Draw(draw.key, 2 * draw.counter + COUNTER_PERIOD // 2)
 
 
 def wide_type(dtype: Any) -> np.dtype:
@@ -49,13 +55,13 @@ def unit_uniforms(xp: Any, draw: Draw, n: int) -> Any:
 
     Uniform ``i`` is ``(2^32 a + b) / 2^48``: `a` is the 16-bit quarter ``i % 4`` (lowest first) of
     word ``(i % 16) // 4`` of the draw's block ``i // 16``, `b` the half ``i % 2`` of word
-    ``(i % 8) // 2`` of block ``2^255 + i // 8``, which no generator ever hands out. Since `a`
-    alone decides all but one comparison in 65536, a launcher needs half of the random words that
-    32-bit uniforms would cost, and computes `b` only for those.
+    ``(i % 8) // 2`` of block ``i // 8`` of `lower_draw`. Since `a` alone decides all but one
+    comparison in 65536, a launcher needs half of the random words that 32-bit uniforms would cost,
+    and computes `b` only for those.
     """
     words = random_words(xp, draw, -(-n // 16))
     upper = xp.stack([words >> xp.uint64(16 * i) & xp.uint64(0xFFFF) for i in range(4)], axis=2)
-    words = random_words(xp, Draw(draw.key, draw.counter + LOWER_BITS), -(-n // 8))
+    words = random_words(xp, lower_draw(draw), -(-n // 8))
     lower = xp.stack([words & xp.uint64(0xFFFFFFFF), words >> xp.uint64(32)], axis=2)
     value = (upper.ravel()[:n] << xp.uint64(32)) + lower.ravel()[:n]
     return value.astype(np.float64) * 2.0**-48
@@ -115,7 +121,7 @@ def _sample_units(
     if bias is not None:
         logit = logit + bias.astype(wide)
     if beta is not None:
-        logit = logit * beta
+        logit = logit * (beta.astype(wide) if hasattr(beta, "astype") else beta)
     # exp overflows to inf, whose reciprocal is the right probability, 0.
     with np.errstate(over="ignore"):
         chance = 1 / (1 + xp.exp(logit * -1 if unit == "bernoulli" else logit * -2))
@@ -320,7 +326,7 @@ class _RefiningStream(threading.local):
     def word(self, draw: Draw, i: int) -> int:
         """The 32 lower bits of uniform `i` of a draw."""
         block, rest = divmod(i, 8)
-        self.stream.at(Draw(draw.key, draw.counter + LOWER_BITS + block), 0, 32)
+        self.stream.at(lower_draw(draw), 8 * block, 32)
         return int(self.stream.bits.random_raw(4)[rest // 2]) >> 32 * (rest % 2) & 0xFFFFFFFF
 
 

@@ -16,6 +16,8 @@ stacked parts, accumulated in float32, has float32's accuracy:
                                              [ W3 ]
 """
 
+import ctypes
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from gpugrad.backend import cuda
 from gpugrad.backend.array_module import device_of, get_array_module, on
 from gpugrad.backend.philox import counter_words
 from gpugrad.backend.rng import Generator
-from gpugrad.errors import ParameterError
+from gpugrad.errors import KernelError, ParameterError
 from gpugrad.primitives.gibbs import UNITS, field_bits, kernel_call, sample_units
 
 __all__ = ["GibbsChain", "split_bfloat16"]
@@ -144,8 +146,19 @@ class GibbsChain:
                 f"GibbsChain: W {W.shape} with biases {visible_bias.shape} and {hidden_bias.shape},"
                 " expected one bias for each row and column of W"
             )
+        for bias in (visible_bias, hidden_bias):
+            # a kernel reads them where they lie, and sees neither dtype nor strides
+            if bias.dtype != W.dtype or not bias.flags.c_contiguous:
+                raise ParameterError(
+                    f"GibbsChain: bias of {bias.dtype}, strides {bias.strides}, expected a "
+                    f"contiguous one of W's {W.dtype}"
+                )
         if n_chains < 1:
             raise ParameterError(f"GibbsChain: {n_chains} chains, expected at least 1")
+        if getattr(beta, "shape", ()) not in ((), (1,), (1, 1), (n_chains,), (n_chains, 1)):
+            raise ParameterError(
+                f"GibbsChain: beta {beta.shape}, expected a number or ({n_chains}, 1)"
+            )
         self.W, self.biases, self.units = W, (visible_bias, hidden_bias), (visible, hidden)
         self.n_chains = n_chains
         self.rng = rng.spawn(1)[0]
@@ -400,7 +413,10 @@ def multiply(cp: Any, units: Any, weights: Any, field: Any, scale: tuple[Any, An
     (n, length), m = units.shape, weights.shape[0]
     # cuBLAS counts columns first: row-major field (n, m) is its (m, n) matrix, weights times
     # units transposed.
-    cublas.gemmEx(
+    gemm_ex = cublas.gemmEx
+    if cp.cuda.get_current_stream().is_capturing():
+        gemm_ex = _unwrapped_gemm_ex(cublas.__file__)
+    status = gemm_ex(
         cp.cuda.device.get_cublas_handle(),
         cublas.CUBLAS_OP_T,
         cublas.CUBLAS_OP_N,
@@ -421,3 +437,25 @@ def multiply(cp: Any, units: Any, weights: Any, field: Any, scale: tuple[Any, An
         compute,
         cublas.CUBLAS_GEMM_DEFAULT,
     )
+    if status:
+        raise KernelError(f"GibbsChain: cublasGemmEx failed with status {status}")
+
+
+@cache
+def _unwrapped_gemm_ex(module_file: str) -> Any:
+    """cublasGemmEx of the library that CuPy's module `cublas` is linked with.
+
+    CuPy's functions refuse to call cuBLAS while a stream is captured (NotImplementedError), which
+    cuBLAS itself allows. They also tell the handle its stream; here it keeps that of the last call,
+    the warming up on the stream that is now captured.
+    """
+    # Symbols are looked up in what a loaded file depends on, too: no second copy of the library.
+    function = ctypes.CDLL(module_file).cublasGemmEx
+    integer, address = ctypes.c_int, ctypes.c_void_p
+    matrix = (address, integer, integer)
+    function.argtypes = (
+        *(address, integer, integer, integer, integer, integer, address),
+        *(*matrix, *matrix, address, *matrix, integer, integer),
+    )
+    function.restype = integer
+    return function

@@ -78,6 +78,9 @@ def faults():
     def no_header(path):
         path.write_bytes(safetensors.save({"x": np.ones(2)}))
 
+    def listed(path):
+        path.write_bytes(safetensors.save({"x": np.ones(2)}, {"gpugrad": "[1]"}))
+
     def lost(path):
         rewritten(path, lambda header: header["config"]["layers"].pop())
 
@@ -96,6 +99,7 @@ def faults():
         "not safetensors": (lambda path: path.write_bytes(b"PK\x03\x04" * 30), "damaged"),
         "foreign": (foreign, "not written by gpugrad"),
         "no metadata": (no_header, "not written by gpugrad"),
+        "a list": (listed, "damaged .its header holds list"),
         "newer": (of_version(2), "version 2, expected version 1"),
         "nonsense": (of_version("one"), "version one, expected version 1"),
         "lost layer": (lost, "does not describe a machine"),

@@ -211,5 +211,7 @@ def test_as_units_refuses_what_it_cannot_map():
         as_units(np.zeros(3))
     with pytest.raises(DataError, match=r"lies in \[-1, 2\]"):
         as_units(np.array([[-1.0, 2.0]]), threshold=0.5)
+    with pytest.raises(DataError, match=r"data of int64 in \[0, 1\], ising units expect -1 and 1"):
+        as_units(np.array([[0, 1], [1, 0]], "int64"), "ising")
     with pytest.raises(ParameterError, match="threshold is 1.5"):
         as_units(np.zeros((1, 1)), threshold=1.5)

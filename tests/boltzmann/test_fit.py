@@ -81,7 +81,7 @@ def test_training_finds_the_distribution_of_the_data(visible, method, k, gradien
         k=k,
         gradient=gradient,
         centered=centered,
-        epochs=60,
+        epochs=40,
         batch_size=50,
         n_chains=None if method == "cd" else 200,
         schedule=Linear(0.2),
@@ -222,6 +222,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_changes_nothing(tmp_path)
         ({"n_hidden": 4}, "model"),
         ({"data": other_data}, "data"),
         ({"optimizer": SGD(0.5)}, "optimizer"),
+        ({"sample_weight": np.ones(len(other_data))}, "sample_weight"),
     ):
         other = trainer(**settings)
         before = parameters(other)
@@ -449,3 +450,8 @@ def test_sample_weights_out_of_range_are_refused(weight, message):
 def test_a_sampler_needs_persistent_chains():
     with pytest.raises(ParameterError, match="a sampler needs the persistent chains of 'pcd'"):
         trainer(method="cd", sampler=gibbs(1))
+
+
+def test_a_seed_in_place_of_a_generator_is_named():
+    with pytest.raises(ParameterError, match="rng is 0, expected a Generator"):
+        Trainer(RBM(3, 2), np.zeros((4, 3)), rng=0)

@@ -226,6 +226,17 @@ def test_float32_machines_are_weighed_in_float64():
     assert estimates[1].log_weights.dtype == "float64"
 
 
+def test_half_precision_machines_are_annealed_in_single():
+    half = RBM(6, 5, dtype="float16", rng=Generator(2), device="cpu")
+    single, v = half.copy(dtype="float32"), np.eye(6, dtype="float16")
+    settings = {"n_temperatures": 40, "data": v}
+    for first, second in (
+        [ais(m, Generator(3), n_chains=5, **settings) for m in (half, single)],
+        [raise_(m, v, Generator(3), **settings) for m in (half, single)],
+    ):
+        assert np.array_equal(first.log_weights, second.log_weights)
+
+
 def test_error_of_ais_is_the_spread_over_repetitions():
     """Ratio of mean squared error estimate to variance over 200 runs: chi-square, 200 dof.
 

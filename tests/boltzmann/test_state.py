@@ -80,6 +80,12 @@ def test_data_of_the_right_type_is_not_copied(xp):
         ("bernoulli", np.zeros((0, 4)), r"f: data has no samples \(shape \(0, 4\)\)"),
         ("bernoulli", [["a", "b", "c", "d"]], r"f: data has dtype <U1, expected real numbers"),
         ("bernoulli", [[0, 1j, 0, 0]], r"f: data has dtype complex128"),
+        (
+            "ising",
+            np.array([[0, 1, 1, 0]], "uint8"),
+            r"f: data of uint8 has values that are no states of ising units, expected -1 and 1",
+        ),
+        ("ising", np.eye(4, dtype=bool), r"f: data of bool has values that are no states"),
     ],
 )
 def test_bad_data_is_named(kind, data, message):

@@ -76,6 +76,16 @@ def test_evaluate_brackets_a_machine_too_large_to_enumerate(tmp_path):
     assert "by AIS (errs high), conservative" in told and "by RAISE (errs low)" in told
 
 
+def test_evaluate_asks_the_test_file_for_no_key_of_the_training_file(tmp_path):
+    np.savez(tmp_path / "two.npz", first=bars(), second=bars(seed=1))
+    np.savez(tmp_path / "test.npz", only=bars(seed=2))
+    files = (tmp_path / "two.npz", "--data-key", "second", "--test", tmp_path / "test.npz")
+    assert invoke("train", *files, "-o", tmp_path / "run", *SMALL).exit_code == 0
+    found = json.loads(invoke("evaluate", tmp_path / "run", "--json").stdout)
+    given = invoke("evaluate", tmp_path / "run", tmp_path / "test.npz", "--json").stdout
+    assert found["log_likelihood"] == json.loads(given)["log_likelihood"]
+
+
 def test_evaluate_remembers_what_a_run_was_trained_on(tmp_path, images):
     out = tmp_path / "run"
     assert invoke("train", images, "-o", out, *SMALL).exit_code == 0

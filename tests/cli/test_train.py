@@ -257,6 +257,7 @@ def bad_inputs(tmp_path):
         "threshold": ([good, "--threshold", "2"], "threshold is 2"),
         "seconds": ([good, "--checkpoint-seconds", "-1"], "every_seconds is -1"),
         "temperatures": ([good, "--temperatures", "0"], "temperatures is 0"),
+        "chains": ([good, "--annealed-chains", "1"], "annealed_chains is 1, expected at least 2"),
         "recipe": ([good, "--recipe", tmp_path / "nothing.toml"], "no such file"),
     }  # fmt: skip
 
@@ -265,7 +266,7 @@ FAULTS = (
     "nan", "range", "spins", "flat", "width", "grey test", "empty", "truncated", "foreign",
     "missing", "k", "rate", "final rate", "momentum", "epochs", "batch", "hidden", "unit", "method",
     "schedule", "gradient", "init", "dtype", "seed", "device", "shape", "no shape", "threshold",
-    "seconds", "temperatures", "recipe",
+    "seconds", "temperatures", "chains", "recipe",
 )  # fmt: skip
 
 

@@ -54,6 +54,10 @@ def test_recorded_surface_is_that_of_the_installed_cupy():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
     if cupy.__version__ != table()["version"]:
         pytest.skip(f"the table is of CuPy {table()['version']}, installed is {cupy.__version__}")
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip(
+            "the table was made on Python 3.11; signatures read otherwise on other versions"
+        )
     assert json.loads(json.dumps(surface(cupy))) == table()
 
 
@@ -66,7 +70,15 @@ def test_standin_has_exactly_the_names_of_cupy():
 def test_standin_array_has_no_attribute_that_cupy_lacks():
     ours = {name for name in dir(fake_cupy.module().ndarray) if name not in dir(object)}
     private = {"_host", "_device_id", "__weakref__"}
-    assert sorted(ours - private - set(table()["ndarray"]) - {"__annotations__"}) == []
+    assert (
+        sorted(
+            ours
+            - private
+            - set(table()["ndarray"])
+            - {"__annotations__", "__firstlineno__", "__static_attributes__"}
+        )
+        == []
+    )
 
 
 def test_calling_what_the_standin_does_not_imitate_says_so(cupy_standin):

@@ -67,6 +67,23 @@ def test_uniforms_of_units_are_uniform_and_fill_48_bits():
     assert_means(bits.sum(axis=0), u.size, np.full(48, 0.5))
 
 
+def test_lower_bits_of_successive_draws_come_from_different_blocks():
+    rng = Generator(3)
+    drawn = [unit_uniforms(np, rng.reserve(64, 16), 64) * 2.0**48 for _ in range(3)]
+    lower = np.concatenate(drawn).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    assert np.unique(lower).size == lower.size
+
+
+def test_beta_does_not_change_the_type_that_is_computed_in():
+    field, beta = np.linspace(-9, 9, 30, dtype=np.float32).reshape(10, 3), np.full((10, 1), 0.3)
+    with use_kernels(False):
+        means = [
+            sample_units(field, sample=False, mean=True, dtype=np.float64, beta=b)[1]
+            for b in (beta, beta[:1, 0], np.float64(0.3), beta.astype(np.float32))
+        ]
+    assert all(np.array_equal(m, means[-1]) for m in means)
+
+
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_frequency_of_samples_is_the_mean(unit, dtype):

@@ -10,7 +10,7 @@ import pytest
 
 from gpugrad.backend.array_module import asnumpy, to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.errors import ParameterError
+from gpugrad.errors import KernelError, ParameterError
 from gpugrad.primitives.gibbs import sample_units
 from gpugrad.primitives.gibbs_chain import STEPS_PER_GRAPH, GibbsChain, split_bfloat16
 from tests.chance import assert_frequencies
@@ -299,6 +299,30 @@ def test_replays_of_a_captured_chain_equal_uncaptured_steps_on_the_standin(graph
     assert made == {STEPS_PER_GRAPH: 4 * STEPS_PER_GRAPH, 3: 12}
 
 
+def test_a_product_in_a_capture_goes_past_the_function_of_cupy_that_refuses_it(cublas, monkeypatch):
+    """CuPy 14 raises NotImplementedError for every call of cuBLAS on a stream under capture."""
+    from gpugrad.primitives import gibbs_chain
+
+    chain = GibbsChain(*on_gpu(machine()), n_chains=9, rng=Generator(1), capture=False)
+    other = GibbsChain(*on_gpu(machine()), n_chains=9, rng=Generator(1), capture=False).run(2)
+
+    def refuse(*args):
+        raise NotImplementedError("calling cuBLAS API during stream capture")
+
+    opened = []
+    monkeypatch.setattr(cublas.cuda.cublas, "gemmEx", refuse)
+    monkeypatch.setattr(cublas.cuda.cublas, "__file__", "cublas.so", raising=False)
+    monkeypatch.setattr(cublas.cuda.Stream, "is_capturing", lambda self: True)
+    monkeypatch.setattr(
+        gibbs_chain, "_unwrapped_gemm_ex", lambda file: opened.append(file) or gemm_ex
+    )
+    assert np.array_equal(asnumpy(chain.run(2).v), asnumpy(other.v))
+    assert opened == ["cublas.so"] * 4
+    monkeypatch.setattr(gibbs_chain, "_unwrapped_gemm_ex", lambda file: lambda *args: 7)
+    with pytest.raises(KernelError, match="cublasGemmEx failed with status 7"):
+        chain.run(1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -307,6 +331,9 @@ def test_replays_of_a_captured_chain_equal_uncaptured_steps_on_the_standin(graph
         ({"n_chains": 0}, "0 chains"),
         ({"W": np.zeros((3, 2), np.float16)}, "of float16"),
         ({"a": np.zeros(2, np.float32)}, r"biases \(2,\) and \(2,\)"),
+        ({"a": np.zeros(3)}, "bias of float64"),
+        ({"a": np.zeros(6, np.float32)[::2]}, r"strides \(8,\)"),
+        ({"beta": np.ones(3, np.float32)}, r"beta \(3,\), expected a number or \(4, 1\)"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(change, message):
