@@ -17,6 +17,8 @@ J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
 SC 2011.
 """
 
+from __future__ import annotations  # numpy.random is imported when it is first needed
+
 import math
 import threading
 from typing import Any, NamedTuple

@@ -23,6 +23,7 @@ from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
 
 __all__ = [
     "VERSION",
+    "checkpoint_info",
     "load_checkpoint",
     "load_model",
     "model_info",
@@ -167,7 +168,8 @@ def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
     Raises
     ------
     ModelFileError
-        No such file, or one that is truncated, foreign or of another version.
+        No such file, one that is truncated, foreign or of another version, or parameters that are
+        not finite.
     """
     arrays, metadata = _read(path, "model", ModelFileError)
     return _build(path, arrays, metadata, device)
@@ -182,6 +184,11 @@ def _build(path: Any, arrays: Mapping[str, Any], metadata: Any, device: Any) -> 
         model.set_parameters(arrays)
     except (KeyError, TypeError, ParameterError) as error:
         raise ModelFileError(f"load: {path} does not describe a machine ({error})") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ModelFileError(
+                f"load: {path}: parameter {name} has NaN or infinite values, expected finite ones"
+            )
     return model
 
 
@@ -209,3 +216,9 @@ def load_checkpoint(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     remove_leftovers(path)
     return _read(path, "checkpoint", CheckpointError)
+
+
+def checkpoint_info(path: Any) -> dict[str, Any]:
+    """Metadata of a checkpoint; a training that writes it at this moment is not disturbed."""
+    _, metadata = _read(path, "checkpoint", CheckpointError)
+    return metadata

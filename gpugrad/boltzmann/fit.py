@@ -304,7 +304,9 @@ class Trainer:
         """Raise a DivergenceError if a parameter is not finite or beyond `largest`."""
         for name, peak in self._peaks().items():
             if not peak <= self.largest:
-                what = f"has reached {peak:.3g}" if math.isfinite(peak) else f"is {peak}"
+                what = f"is {peak}"
+                if math.isfinite(peak):
+                    what = f"has reached {peak:.3g} (limit: |parameter| > {self.largest:g})"
                 self._diverged(f"parameter {name} {what}")
         self._last_good = self.step
 
@@ -317,9 +319,12 @@ class Trainer:
             return dict(zip(parameters, asnumpy(xp.stack(peaks)).tolist(), strict=True))
 
     def _diverged(self, what: str) -> NoReturn:
+        # a schedule may have lowered the rate since; what a caller sets is the first one
+        start = float(self.schedule(0.0, float(self.epochs)))
+        advice = "of about 0.05" if start > 0.05 else f"below {start:g}"
         raise DivergenceError(
             f"fit: {what} at step {self.step} (all was well at step {self._last_good}; "
-            f"{self.model.dtype}), expected finite values: take a learning rate below {self.rate:g}"
+            f"{self.model.dtype}), expected finite values: take a learning rate {advice}"
         )
 
     # ---- what a checkpoint holds
@@ -404,10 +409,8 @@ class Trainer:
         different = [name for name in mine if mine[name] != theirs.get(name)]
         if different:
             name = different[0]
-            raise CheckpointError(
-                f"fit: the checkpoint was made with {name} {theirs.get(name)!r}, "
-                f"expected {mine[name]!r}"
-            )
+            was, now = _told(theirs.get(name), mine[name]), _told(mine[name], theirs.get(name))
+            raise CheckpointError(f"fit: the checkpoint was made with {name} {was}, expected {now}")
         own = self._arrays()
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):
@@ -428,6 +431,25 @@ class Trainer:
         self.seconds, self.history = seconds, history
         self.order = None if self.batch == 0 else self._order_of_epoch()
         self._last_good = self.step
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """The plain values in nested dictionaries and lists, by their path."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {path: value}
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        found |= _leaves(inner, f"{path}.{name}" if path else str(name))
+    return found
+
+
+def _told(value: Any, other: Any) -> str:
+    """A setting as a person reads it, without the parts that it shares with another one."""
+    leaves, others = _leaves(value), _leaves(other)
+    different = [f"{n} {v!r}".strip() for n, v in leaves.items() if others.get(n, others) != v]
+    return ", ".join(different) or "nothing of it"
 
 
 def _training_data(model: BoltzmannMachine, data: Any) -> Any:

@@ -30,20 +30,20 @@ from gpugrad.ops.creation import tensor
 __all__ = ["Phases", "autodiff_gradient"]
 
 
-def autodiff_gradient(
-    model: BoltzmannMachine, v_data: Any, v_model: Any, *, sample_weight: Any = None
-) -> dict[str, Any]:
-    """Gradient of <F>_data - <F>_model by back-propagation, by name of the parameter.
+def autodiff_gradient(model: BoltzmannMachine, v: Any, weights: Any) -> dict[str, Any]:
+    """Gradient of sum_r w_r F(v_r) by back-propagation, by name of the parameter.
+
+    With weights 1/n on n samples of the data and -1/C on C chains this is the gradient of
+    `free_energy_difference`, in one product each way for both phases.
 
     Parameters
     ----------
     model : BoltzmannMachine
-    v_data, v_model : array (num_samples, num_visible)
-    sample_weight : array (num_samples,), optional
-        Weights of the data that add up to 1, in place of equal ones.
+    v : array (num_samples, num_visible)
+    weights : array (num_samples,)
     """
     parameters = {name: tensor(p, copy=False) for name, p in model.parameters().items()}
-    model.free_energy_difference(parameters, v_data, v_model, sample_weight).backward()
+    (model.free_energy(parameters, v) * weights).sum().backward()
     return {name: parameter.grad for name, parameter in parameters.items()}
 
 
@@ -223,8 +223,8 @@ class Phases:
                     self.gradient[key][...] = layer.get_penalty_grad(self.gradient[key], name)
 
     def _back_propagate(self, V: Any, w: Any, chains: int) -> None:
-        data = slice(chains + 1, None)
-        found = autodiff_gradient(self.model, V[data], V[:chains], sample_weight=-w[data])
+        V[chains] = V[0]  # any states will do in the row of mu: its weight is 0
+        found = autodiff_gradient(self.model, V, -w)
         for name, array in found.items():
             self.gradient[name][...] = array
         if self.offsets is not None:

@@ -150,7 +150,8 @@ def draw_samples(
     axes = figure.add_subplot()
     axes.set_facecolor("#d8d8d8")
     axes.imshow(canvas, cmap="gray_r", vmin=limits[0], vmax=limits[1], interpolation="nearest")
-    axes.set_title(title, fontsize=11)
+    # a dollar sign in a title is one, no formula
+    axes.set_title(title, fontsize=11, parse_math=False)
     axes.set_axis_off()
     axes.add_artist(axes.patch)
     axes.patch.set_zorder(-1)
@@ -163,6 +164,7 @@ def draw_curve(
     *,
     title: str = "",
     likelihood: float | None = None,
+    likelihood_label: str = "test log-likelihood",
 ) -> None:
     """Pseudo-likelihood, reconstruction error and learning rate over the epochs.
 
@@ -174,7 +176,9 @@ def draw_curve(
         A PNG file.
     title : str
     likelihood : float, optional
-        The test log-likelihood at the end, to be marked.
+        The log-likelihood at the end, to be marked.
+    likelihood_label : str
+        Of which data it is.
     """
     epochs = [record["epoch"] for record in history]
     figure = _figure(7.5, 6.0)
@@ -185,7 +189,7 @@ def draw_curve(
     if likelihood is not None and math.isfinite(likelihood):
         upper.axhline(likelihood, color=SECOND, linestyle="--", linewidth=1.2)
         upper.annotate(
-            f"test log-likelihood at the end {likelihood:.1f}",
+            f"{likelihood_label} at the end {likelihood:.1f}",
             (1.0, likelihood),
             xycoords=("axes fraction", "data"),
             xytext=(-6, -5),

@@ -4,11 +4,13 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+import gpugrad
+from gpugrad.cli.messages import for_options
 from gpugrad.errors import (
     DataError,
     DeviceMismatchError,
@@ -19,7 +21,7 @@ from gpugrad.errors import (
     ParameterError,
 )
 
-__all__ = ["app", "command", "out", "run"]
+__all__ = ["app", "command", "out", "run", "version"]
 
 NAMED_ERRORS = (
     DataError,
@@ -46,8 +48,32 @@ app = typer.Typer(
 
 
 def out() -> Console:
-    """A console on what stdout is now: tests and pipes exchange it."""
-    return Console(highlight=False, soft_wrap=True)
+    """A console on what stdout is now: tests and pipes exchange it.
+
+    What is printed is text, not markup: a path may hold [brackets] or :colons:.
+    """
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def version() -> str:
+    """The version of the package."""
+    return str(getattr(gpugrad, "__version__", "(not installed)"))
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gpugrad {version()}")
+        raise typer.Exit()
+
+
+@app.callback()
+def frame(
+    told: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Train Boltzmann machines, sample from them, and measure their likelihood."""
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -64,6 +90,8 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise typer.Exit(141) from None
             except NAMED_ERRORS as error:
                 message = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, (DataError, ParameterError)):
+                    message = for_options(name, message)
                 typer.echo(f"gpugrad: error: {message}", err=True)
                 raise typer.Exit(1) from error
 

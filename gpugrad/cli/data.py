@@ -1,12 +1,18 @@
 """From the name of a data set to samples that a machine takes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpugrad.boltzmann import datasets
 
-__all__ = ["read", "test_of"]
+__all__ = ["THRESHOLD_HELP", "likelihood_label", "read", "split_of", "test_of"]
+
+THRESHOLD_HELP = (
+    "In (0, 1): grey values above it become 1, others 0. Values 0..255 of 8-bit data are divided "
+    "by 255 first."
+)
 
 
 def read(
@@ -37,3 +43,28 @@ def test_of(data: str, test: str | None) -> tuple[str, str]:
     if test is not None:
         return test, "test"
     return data, "test" if data == "mnist" else "train"
+
+
+def split_of(name: str, trained: dict[str, Any]) -> str:
+    """What a set was to the training with these settings: "test", "training" or "other"."""
+    training, test = trained.get("data"), trained.get("test")
+    if test is not None and _same(name, test):
+        return "test"
+    if name == "mnist":
+        # its test images, which no training takes
+        return "test"
+    if training is not None and _same(name, training):
+        return "training" if test is not None else "training (no --test given)"
+    return "other"
+
+
+def _same(first: str, second: str) -> bool:
+    return first == second or Path(first).resolve() == Path(second).resolve()
+
+
+def likelihood_label(split: str) -> str:
+    """training (no --test given) -> training log-likelihood (no --test given)."""
+    if split == "other":
+        return "log-likelihood"
+    kind, _, remark = split.partition(" ")
+    return f"{kind} log-likelihood {remark}".strip()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.checkpoint import load_model, model_info
+from gpugrad.boltzmann.checkpoint import checkpoint_info, load_model, model_info
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition import (
     MAX_ENUMERATED,
@@ -21,18 +22,66 @@ from gpugrad.boltzmann.partition import (
     log_likelihoods,
     raise_,
 )
-from gpugrad.boltzmann.state import check_data
+from gpugrad.boltzmann.state import check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import read, test_of
+from gpugrad.cli.data import THRESHOLD_HELP, likelihood_label, read, split_of, test_of
 from gpugrad.cli.progress import stage
-from gpugrad.errors import ParameterError
+from gpugrad.errors import DataError, ModelFileError, ParameterError
 
-__all__ = ["evaluate", "measure", "model_path", "tell"]
+__all__ = ["check_annealing", "evaluate", "measure", "model_path", "tell"]
 
 
 def model_path(path: Path) -> Path:
-    """A model file as it is; for a folder of a training run, the model in it."""
-    return path / "model.safetensors" if path.is_dir() else path
+    """A model file as it is; for a folder of a training run, the model in it.
+
+    Raises
+    ------
+    ModelFileError
+        A folder without a model; of an unfinished run, the message says how to go on.
+    """
+    if not path.is_dir():
+        return path
+    found, checkpoint = path / "model.safetensors", path / "checkpoint.safetensors"
+    if found.exists():
+        return found
+    go_on = f"gpugrad train --resume -o {shlex.quote(str(path))}"
+    if checkpoint.exists():
+        metadata = checkpoint_info(checkpoint)
+        try:
+            step, settings = metadata["position"]["step"], metadata["settings"]
+            updates = math.ceil(settings["data"]["shape"][0] / settings["batch_size"])
+            total = settings["epochs"] * updates
+        except (KeyError, TypeError) as error:
+            raise ModelFileError(f"load: the metadata of {checkpoint} are damaged") from error
+        raise ModelFileError(f"{path}: unfinished run at step {step} of {total}: {go_on}")
+    if (path / "settings.json").exists():
+        raise ModelFileError(f"{path}: unfinished run, no checkpoint yet: {go_on}")
+    raise ModelFileError(f"load: {path} is a folder without a model.safetensors: no such file")
+
+
+def check_annealing(
+    command: str, model: BoltzmannMachine, test: Any, temperatures: int, chains: tuple[str, int]
+) -> None:
+    """Refuse what `measure` could not do with; also where nothing has to be annealed.
+
+    Raises
+    ------
+    ParameterError
+        No temperature, or a single chain; `chains` is the option's name and its value.
+    DataError
+        A single test sample for a machine that has to be annealed.
+    """
+    positive_int(command, "temperatures", temperatures)
+    if chains[1] < 2:
+        raise ParameterError(f"{command}: {chains[0]} is {chains[1]}, expected at least 2")
+    if test is not None and test.shape[0] < 2 and not _enumerable(model):
+        raise DataError(
+            f"{command}: one test sample, expected two or more, which annealing starts from"
+        )
+
+
+def _enumerable(model: BoltzmannMachine) -> bool:
+    return min(layer.num_units for layer in model.layers) <= MAX_ENUMERATED
 
 
 def measure(
@@ -44,8 +93,10 @@ def measure(
     temperatures: int,
     chains: int,
     console: Console,
+    name: str,
+    split: str,
 ) -> dict[str, Any]:
-    """log Z and mean test log-likelihood, in a dictionary that JSON can hold.
+    """log Z and mean log-likelihood of data, in a dictionary that JSON can hold.
 
     Exact where the smaller side has up to 25 units; else annealed importance sampling, which errs
     high, and reverse annealing from test samples, which errs low.
@@ -54,17 +105,19 @@ def measure(
     ----------
     model : BoltzmannMachine
     test : array (num_samples, num_visible)
-        States of the visible units.
+        States of the visible units, the data of the likelihood.
     base : array (num_samples, num_visible)
         Data whose means the base machine of the annealing takes.
     rng : Generator
     temperatures, chains : int
     console : Console
+    name, split : str
+        The data and what they were to the training, as `split_of` says; kept in the result.
     """
     start = time.monotonic()
     test = check_data(model, test, function="evaluate", support=True)
-    found: dict[str, Any] = {"test_samples": int(test.shape[0])}
-    if min(layer.num_units for layer in model.layers) <= MAX_ENUMERATED:
+    found: dict[str, Any] = {"data": name, "split": split, "test_samples": int(test.shape[0])}
+    if _enumerable(model):
         log_z = exact_log_partition(model)
         found |= {"method": "exact", "log_z": log_z, **_likelihood(model, test, log_z)}
         found["seconds"] = round(time.monotonic() - start, 2)
@@ -117,10 +170,12 @@ def _side(model: BoltzmannMachine, test: Any, estimate: Estimate) -> dict[str, A
 def tell(console: Console, found: dict[str, Any]) -> None:
     """Print what `measure` found."""
     n = found["test_samples"]
+    # a model of an earlier version does not say
+    label = f"{likelihood_label(found.get('split', 'other')):<19}"
     if found["method"] == "exact":
         console.print(f"log Z                {found['log_z']:.4f}  exact, all states summed")
         console.print(
-            f"test log-likelihood  {found['log_likelihood']:.2f} nats, exact "
+            f"{label}  {found['log_likelihood']:.2f} nats, exact "
             f"(mean of {n:,} samples, their spread makes +-{found['sampling_error']:.2f})"
         )
         return
@@ -130,7 +185,7 @@ def tell(console: Console, found: dict[str, Any]) -> None:
         f"{high['ess']:.1f} of {found['chains']};  {low['log_z']:.2f}{_error(low)} by RAISE"
     )
     console.print(
-        f"test log-likelihood  {high['log_likelihood']:.2f}{_error(high)} nats by AIS (errs high), "
+        f"{label}  {high['log_likelihood']:.2f}{_error(high)} nats by AIS (errs high), "
         f"conservative {low['log_likelihood']:.2f}{_error(low)} by RAISE (errs low); "
         f"mean of {n:,} samples, {found['temperatures']:,} temperatures"
     )
@@ -153,9 +208,7 @@ def evaluate(
         typer.Argument(help="mnist, or an IDX, NPY, NPZ or HDF5 file; as trained on if left out."),
     ] = None,
     data_key: Annotated[str | None, typer.Option(help="Array of an NPZ or HDF5 file.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Grey values above it become 1, others 0.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_HELP)] = None,
     temperatures: Annotated[int, typer.Option(help="Annealing steps.")] = 10_000,
     chains: Annotated[int, typer.Option(help="Annealing chains, up and down.")] = 100,
     seed: Annotated[int, typer.Option()] = 0,
@@ -164,7 +217,7 @@ def evaluate(
         bool, typer.Option("--json", help="Print one line of JSON instead.")
     ] = False,
 ) -> None:
-    """Estimate log Z and the mean log-likelihood of test data."""
+    """Estimate log Z and the mean log-likelihood of data: the run's test set, or what is given."""
     console = out()
     path = model_path(model)
     machine = load_model(path, device=device)
@@ -180,6 +233,7 @@ def evaluate(
         name, split = test_of(data, None)
     unit = machine.layers[0].layer_type
     test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
+    check_annealing("evaluate", machine, test, temperatures, ("chains", chains))
     base = test
     if name == "mnist":
         base = read(name, unit=unit)
@@ -191,6 +245,8 @@ def evaluate(
         temperatures=temperatures,
         chains=chains,
         console=console,
+        name=name,
+        split=split_of(name, trained),
     )
     if json_output:
         typer.echo(json.dumps(found))

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-import gpugrad
 from gpugrad.backend import cuda
 from gpugrad.backend.array_module import asnumpy, current_device, describe_devices
 from gpugrad.boltzmann.checkpoint import load_model, model_info
-from gpugrad.cli.app import command, out
+from gpugrad.cli.app import command, out, version
+from gpugrad.cli.data import split_of, test_of
 from gpugrad.cli.evaluate import model_path, tell
-from gpugrad.errors import KernelError
+from gpugrad.errors import DeviceNotAvailableError, KernelError, ParameterError
 
 __all__ = ["info"]
 
@@ -31,13 +31,9 @@ def info(
         _model(model_path(model))
 
 
-def _version() -> str:
-    return str(getattr(gpugrad, "__version__", "(not installed)"))
-
-
 def _machine() -> None:
     console = out()
-    console.print(f"gpugrad {_version()}, numpy {np.__version__}")
+    console.print(f"gpugrad {version()}, numpy {np.__version__}")
     report = describe_devices()
     console.print(f"CuPy    {report.cupy_version or 'not found'}")
     for found in report.devices:
@@ -47,7 +43,10 @@ def _machine() -> None:
         )
     if report.reason is not None:
         console.print(f"GPU     none: {report.reason}")
-    console.print(f"default device: {current_device()}")
+    try:
+        console.print(f"default device: {current_device()}")
+    except (DeviceNotAvailableError, ParameterError) as error:
+        console.print(f"default device: none: {error}")
     for name in ("philox.cu", "gibbs.cu"):
         try:
             lines = cuda.source(name).count("\n")
@@ -80,5 +79,9 @@ def _model(path: Path) -> None:
             f"after epoch {last['epoch']}: pseudo-likelihood {last['pseudo_likelihood']:.2f}, "
             f"reconstruction error {last['reconstruction_error']:.4f}"
         )
-    if metadata.get("evaluation"):
-        tell(console, metadata["evaluation"])
+    found = metadata.get("evaluation")
+    if found:
+        if "split" not in found and settings:
+            name, _ = test_of(settings["data"], settings.get("test"))
+            found = found | {"split": split_of(name, settings)}
+        tell(console, found)

@@ -15,7 +15,7 @@ from gpugrad.boltzmann.pictures import draw_samples, image_shape
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import read, test_of
+from gpugrad.cli.data import THRESHOLD_HELP, read, test_of
 from gpugrad.cli.evaluate import model_path
 from gpugrad.cli.settings import parse_shape
 from gpugrad.errors import DataError, ParameterError
@@ -103,8 +103,14 @@ def _where(mask: Any, yes: Any, no: Any) -> Any:
 def sample(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a training run.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .png, or .npy/.npz for the states.")
-    ] = Path("samples.png"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .png, or .npy/.npz for the states; samples-SEED.png beside the model if left "
+            "out.",
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 100,
     sweeps: Annotated[int, typer.Option(help="Gibbs sweeps of each chain.")] = 1000,
     clamp: Annotated[
@@ -117,7 +123,7 @@ def sample(
             help="Where held pixels, or else the starting states, come from (mnist: test)."
         ),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="For grey values in --data.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=f"For --data. {THRESHOLD_HELP}")] = None,
     means: Annotated[
         bool, typer.Option(help="Draw P(v | h) instead of the states (pictures only).")
     ] = True,
@@ -130,11 +136,19 @@ def sample(
 ) -> None:
     """Draw samples by block Gibbs sampling, from random states or with pixels held."""
     n, sweeps = positive_int("sample", "n", n), positive_int("sample", "sweeps", sweeps)
+    path = model_path(model)
+    if output is None:
+        # samples.png in that folder is the training's
+        output = path.parent / f"samples-{seed}.png"
     if output.suffix not in (".png", ".npy", ".npz"):
         raise ParameterError(f"sample: output {output}, expected a .png, .npy or .npz file")
     if output.exists() and not overwrite:
         raise ParameterError(f"sample: {output} exists, expected a new file or --overwrite")
-    machine = load_model(model_path(model), device=device)
+    if not output.parent.is_dir():
+        raise ParameterError(
+            f"sample: output {output}: no folder {output.parent}, expected one that exists"
+        )
+    machine = load_model(path, device=device)
     layer, shape, rng = machine.layers[0], parse_shape(image), Generator(seed)
     shape = image_shape(layer.num_units, shape)
     mask = None if clamp is None else clamp_mask_of(clamp, layer.num_units, shape)
@@ -144,7 +158,6 @@ def sample(
     if mask is not None:
         mask = to_device(mask, machine.device)
     state, mean = draw(machine, rng, n, sweeps, start=start, mask=mask)
-    output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".png":
         title = f"{n} chains after {sweeps:,} Gibbs sweeps" + (f", {clamp} held" if clamp else "")
         shown = mean if means else state.visible

@@ -1,6 +1,7 @@
 """`gpugrad train`: from data to a trained machine, its pictures and its likelihood."""
 
 import json
+import math
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,12 @@ from gpugrad.backend.array_module import current_device, on, parse_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import optimizers, schedules
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
-from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model, write_atomically
+from gpugrad.boltzmann.checkpoint import (
+    load_checkpoint,
+    remove_leftovers,
+    save_model,
+    write_atomically,
+)
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.model import RBM
@@ -21,8 +27,8 @@ from gpugrad.boltzmann.pictures import draw_curve, draw_filters, draw_samples, i
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import read, test_of
-from gpugrad.cli.evaluate import measure, tell
+from gpugrad.cli.data import THRESHOLD_HELP, likelihood_label, read, split_of, test_of
+from gpugrad.cli.evaluate import check_annealing, measure, tell
 from gpugrad.cli.progress import TrainingProgress, clock
 from gpugrad.cli.settings import TrainSettings, from_folder, from_recipe, parse_shape, updated
 from gpugrad.errors import DivergenceError, ParameterError
@@ -40,6 +46,7 @@ WRITTEN = (
     "curve.png",
 )
 SAMPLE_SWEEPS = 1000
+UNITS = ("bernoulli", "ising")
 NOT_SETTINGS = {"recipe", "resume", "overwrite"}
 
 Text = str | None
@@ -58,7 +65,7 @@ def train(
         Path | None, typer.Option(help="A TOML file of settings; options given here go before it.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, if it has one.")
+        bool, typer.Option("--resume", help="Go on with the run in the folder.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
@@ -105,15 +112,13 @@ def train(
     ] = None,
     data_key: Annotated[Text, typer.Option(help="Array of an NPZ or HDF5 file.")] = None,
     test: Annotated[Text, typer.Option(help="File of test samples; mnist brings its own.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Grey values above it become 1, others 0.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_HELP)] = None,
     image_shape: Annotated[Text, typer.Option(help="ROWSxCOLUMNS of the visible units.")] = None,
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Between two checkpoints.")
     ] = TrainSettings.checkpoint_seconds,
     evaluate: Annotated[
-        bool, typer.Option(help="Measure the test log-likelihood at the end.")
+        bool, typer.Option(help="Measure the log-likelihood at the end: of --test if given.")
     ] = TrainSettings.evaluate,
     temperatures: Annotated[
         int, typer.Option(help="Annealing steps of that.")
@@ -161,10 +166,16 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
     rate = schedules.get(settings.schedule, settings.learning_rate, final=settings.final_rate)
     optimizer = optimizers.SGD(settings.momentum)
     positive_int("train", "hidden", settings.hidden)
-    positive_int("train", "temperatures", settings.temperatures)
-    if settings.annealed_chains < 2:
+    for option in ("visible_units", "hidden_units"):
+        if getattr(settings, option).lower() not in UNITS:
+            raise ParameterError(
+                f"train: --{option.replace('_', '-')} is {getattr(settings, option)!r}, expected "
+                f"{' or '.join(UNITS)}"
+            )
+    scale = settings.init_scale
+    if scale is not None and not 0 <= scale < math.inf:
         raise ParameterError(
-            f"train: annealed_chains is {settings.annealed_chains}, expected at least 2"
+            f"train: init_scale is {scale}, expected a finite number of at least 0"
         )
     unit, threshold = settings.visible_units, settings.threshold
     data = read(settings.data, key=settings.data_key, unit=unit, threshold=threshold)
@@ -211,6 +222,8 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
         held_out = read(name, split=split, key=key, unit=unit, threshold=threshold)
         # found now, not after an hour of training
         check_data(model, held_out, function="train", support=True)
+    chains = ("annealed_chains", settings.annealed_chains)
+    check_annealing("train", model, held_out, settings.temperatures, chains)
     return trainer, held_out
 
 
@@ -218,13 +231,22 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder with something in it unless told otherwise."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"train: output {folder} is a file, expected a folder")
-    occupied = folder.is_dir() and any(folder.iterdir())
+    if resume and overwrite:
+        raise ParameterError("train: got both --resume and --overwrite, expected one of them")
+    # a run leaves its settings before anything else, and may be killed before its first checkpoint
+    if resume and not any((folder / name).exists() for name in WRITTEN[:2]):
+        raise ParameterError(
+            f"train: nothing to resume in {folder}, expected a folder with settings.json and "
+            "checkpoint.safetensors of an earlier run"
+        )
+    # killed while it wrote them, it has left no more than their temporary file
+    occupied = folder.is_dir() and any(
+        not path.name.startswith(".settings.json.") for path in folder.iterdir()
+    )
     if occupied and not resume and not overwrite:
         raise ParameterError(
             f"train: output folder {folder} exists, expected a new one, --resume or --overwrite"
         )
-    if resume and overwrite:
-        raise ParameterError("train: got both --resume and --overwrite, expected one of them")
 
 
 def run_training(
@@ -245,6 +267,7 @@ def run_training(
     if overwrite:
         for name in WRITTEN:
             (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder / "settings.json")
     write_atomically(folder / "settings.json", settings.to_json())
     console.print(
         f"{trainer.model!r} on {trainer.n_samples:,} samples of {settings.data}: "
@@ -260,7 +283,9 @@ def run_training(
     try:
         trainer.run()
     except DivergenceError as error:
-        raise DivergenceError(f"{error}; the last good state is in {checkpoint}") from error
+        raise DivergenceError(
+            f"{error}; the last good state is in {checkpoint}; --overwrite starts anew"
+        ) from error
     if not trainer.finished:
         console.print(
             f"stopped at step {trainer.step:,}; `gpugrad train --resume --output {folder}` goes on"
@@ -293,6 +318,8 @@ def _finish(
     """Likelihood, model, pictures: each can be made again from the final checkpoint."""
     model, rng = trainer.model, trainer.rng.split("after training")
     found = None
+    name, _ = test_of(settings.data, settings.test)
+    split = split_of(name, asdict(settings))
     _save(trainer, settings, folder, found)  # whatever stops the evaluation, the model is there
     if settings.evaluate:
         found = measure(
@@ -303,6 +330,8 @@ def _finish(
             temperatures=settings.temperatures,
             chains=settings.annealed_chains,
             console=console,
+            name=name,
+            split=split,
         )
         _save(trainer, settings, folder, found)
     shape = parse_shape(settings.image_shape)
@@ -331,6 +360,7 @@ def _finish(
         folder / "curve.png",
         title=f"{sizes}, {_method(settings)}, seed {settings.seed}",
         likelihood=likelihood,
+        likelihood_label=likelihood_label(split),
     )
     console.print(f"trained in {clock(trainer.seconds)}; model, log and pictures are in {folder}/")
     if found is not None:

@@ -104,6 +104,8 @@ def test_evaluate_remembers_what_a_run_was_trained_on(tmp_path, images):
         (["m", "grey.npy"], "defined for the states 0 and 1 only"),
         (["m", "nothing.npy"], "no such file"),
         (["old", "bars.npy"], "version 0, expected version 1"),
+        (["m", "bars.npy", "--chains", "1"], "evaluate: --chains is 1"),
+        (["m", "bars.npy", "--temperatures", "0"], "evaluate: --temperatures is 0"),
         (["wide.npy", "bars.npy"], "is not a model of gpugrad, or is damaged"),
     ],
 )
@@ -201,6 +203,7 @@ def test_a_picture_is_drawn_and_no_file_is_replaced_unasked(tmp_path):
         (["--sweeps", "0"], "sweeps is 0"),
         (["--output", "s.gif"], "expected a .png, .npy or .npz"),
         (["--clamp", "middle"], "expected 'top half'"),
+        (["--output", "new/s.png"], "no folder new, expected one that exists"),
         (["--clamp", "short.npy"], "has 3 values, expected 16"),
         (["--clamp", "top half"], "shape (100, 784), expected (samples, 16)"),
         (["--image-shape", "4x5"], "4x5 for 16 units"),
@@ -215,7 +218,73 @@ def test_sample_refuses_what_it_cannot_draw(tmp_path, monkeypatch, arguments, me
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_samples_go_beside_the_model_under_the_name_of_their_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    machine("run/model.safetensors")
+    arguments = ("sample", "run", "--n", 2, "--sweeps", 2)
+    for seed in (0, 5):
+        assert f"run/samples-{seed}.png" in invoke(*arguments, "--seed", seed).stdout
+    assert_one_line_error(invoke(*arguments), "run/samples-0.png exists")
+    assert invoke(*arguments, "--overwrite").exit_code == 0
+    names = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert names == ["model.safetensors", "samples-0.png", "samples-5.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
 # ---- info and the frame
+
+
+@pytest.mark.parametrize("name", ["info", "sample", "evaluate"])
+def test_a_model_that_is_not_finite_is_refused_by_name(tmp_path, images, name):
+    model = machine(tmp_path / "m")
+    model.layers[1].params.loc[2] = np.nan
+    model.save(tmp_path / "m")
+    more = [images] if name == "evaluate" else []
+    assert_one_line_error(
+        invoke(name, tmp_path / "m", *more), "parameter layers.1.loc has NaN or infinite values"
+    )
+
+
+def test_what_is_printed_is_no_markup(tmp_path, monkeypatch):
+    from gpugrad.backend import array_module
+
+    reason = "pip install 'gpugrad[cuda13]' :smile:"
+    monkeypatch.setattr(array_module, "_look_for_cupy", lambda: (None, 0, reason))
+    assert reason in invoke("info").stdout
+    folder = tmp_path / "[bold]$x^$ :smile:"
+    folder.mkdir()
+    machine(folder / "m")
+    assert str(folder) in invoke("info", folder / "m").stdout
+    np.save(folder / "$x^$.npy", np.ones(16))
+    np.save(folder / "x.npy", np.ones((1, 16), "uint8"))
+    held = ("--clamp", folder / "$x^$.npy", "--data", folder / "x.npy", "--sweeps", 2, "--n", 2)
+    result = invoke("sample", folder / "m", *held)
+    assert result.exit_code == 0 and str(folder / "samples-0.png") in result.stdout
+
+
+def test_info_reports_an_unknown_default_device_and_goes_on(monkeypatch):
+    from gpugrad.backend import array_module
+
+    monkeypatch.setenv("GPUGRAD_DEVICE", "foo")
+    monkeypatch.setattr(array_module, "_default", None)
+    result = invoke("info")
+    assert result.exit_code == 0, result.stderr
+    assert "GPUGRAD_DEVICE" in result.stdout and "'foo'" in result.stdout
+    assert "kernel" in result.stdout.split("GPUGRAD_DEVICE")[1]
+
+
+def test_the_version_is_told():
+    import gpugrad
+
+    result = invoke("--version")
+    assert result.exit_code == 0 and result.stdout == f"gpugrad {gpugrad.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "sample"])
+def test_help_of_the_threshold_says_what_becomes_of_grey_values(name):
+    told = " ".join(invoke(name, "--help").stdout.split())
+    assert "In (0, 1)" in told and "0..255 of 8-bit data are divided by 255 first" in told
 
 
 def test_info_describes_a_model(tmp_path, images):

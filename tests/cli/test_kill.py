@@ -40,7 +40,9 @@ def undisturbed(data, tmp_path_factory):
 
 def train_until_killed(data, out, seconds):
     """Start or go on, kill after so many seconds; whether it had finished by then."""
-    line, environment = command("train", data, "-o", out, *SETTINGS, "--resume")
+    # killed before it left its settings, a run has nothing to resume and is begun as if anew
+    go_on = ["--resume"] if (out / "settings.json").exists() else []
+    line, environment = command("train", data, "-o", out, *SETTINGS, *go_on)
     process = subprocess.Popen(
         line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -140,9 +140,72 @@ def test_an_empty_folder_is_as_good_as_a_new_one(data, tmp_path):
     assert invoke("train", data, "-o", tmp_path / "run", *SMALL).exit_code == 0
 
 
-def test_resume_without_a_checkpoint_begins(data, tmp_path):
-    result = invoke("train", data, "-o", tmp_path / "run", *SMALL, "--resume")
+@pytest.mark.parametrize("exists", [False, True])
+def test_resume_of_nothing_is_refused_and_names_the_folder(data, tmp_path, exists):
+    out = tmp_path / "run"
+    if exists:
+        out.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke("train", data, "-o", out, *SMALL, "--resume")
+    assert_one_line_error(result, f"nothing to resume in {out}, expected")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_resume_of_a_run_that_crashed_before_its_first_checkpoint_begins_it(data, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert invoke("train", data, "-o", whole, *SMALL, "--seed", 3).exit_code == 0
+    out.mkdir()
+    (out / "settings.json").write_bytes((whole / "settings.json").read_bytes())
+    result = invoke("train", "-o", out, "--resume")
     assert result.exit_code == 0 and "going on" not in result.stdout
+    assert same_model(out / "model.safetensors", whole / "model.safetensors")
+
+
+def test_a_run_killed_while_it_wrote_its_settings_can_be_begun_again(data, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".settings.json.x1.tmp").write_bytes(b"{")
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    assert sorted(p.name for p in out.iterdir()) == FILES
+
+
+def test_an_unfinished_run_says_how_to_go_on(data, tmp_path):
+    out = tmp_path / "a run"
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    (out / "model.safetensors").unlink()
+    for name in ("info", "sample", "evaluate"):
+        message = f"unfinished run at step 18 of 18: gpugrad train --resume -o '{out}'"
+        assert_one_line_error(invoke(name, out), message)
+    (out / "checkpoint.safetensors").unlink()
+    assert_one_line_error(invoke("info", out), "no checkpoint yet: gpugrad train --resume -o")
+
+
+def test_without_a_test_set_the_likelihood_is_called_that_of_the_training_data(
+    data, tmp_path, monkeypatch
+):
+    from gpugrad.cli import train
+
+    labels = []
+    curve = train.draw_curve
+    monkeypatch.setattr(
+        train, "draw_curve", lambda *a, **k: (labels.append(k["likelihood_label"]), curve(*a, **k))
+    )
+    np.save(tmp_path / "test.npy", bars(seed=1))
+    without, label = tmp_path / "without", "training log-likelihood (no --test given)"
+    told = [invoke("train", data, "-o", without, *SMALL[:-1]).stdout]
+    told += [invoke(name, without).stdout for name in ("evaluate", "info")]
+    assert all(label in text and "test log" not in text for text in told), told
+    found = json.loads(invoke("evaluate", without, "--json").stdout)
+    assert found["split"] == "training (no --test given)" and found["data"] == str(data)
+    with_test = tmp_path / "with"
+    test = ("--test", tmp_path / "test.npy")
+    told = [invoke("train", data, "-o", with_test, *SMALL[:-1], *test).stdout]
+    told += [invoke(name, with_test).stdout for name in ("evaluate", "info")]
+    assert all("test log-likelihood" in text and "training log" not in text for text in told)
+    assert json.loads(invoke("evaluate", with_test, "--json").stdout)["split"] == "test"
+    assert labels == [label, "test log-likelihood"]
+    other = invoke("evaluate", with_test, data, "--json").stdout
+    assert json.loads(other)["split"] == "training"
 
 
 @pytest.mark.parametrize("method", ["pcd", "cd"])
@@ -163,6 +226,10 @@ def test_resume_refuses_other_settings_and_keeps_the_checkpoint(data, tmp_path):
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert_one_line_error(
         invoke("train", "-o", out, "--resume", "--k", "3"), "the checkpoint was made with k 1"
+    )
+    assert_one_line_error(
+        invoke("train", "-o", out, "--resume", "--learning-rate", "0.01", "--schedule", "constant"),
+        "schedule name 'linear', rate 0.05, final 0.0, expected name 'constant', rate 0.01",
     )
     np.save(data, bars(seed=9))
     assert_one_line_error(
@@ -203,6 +270,8 @@ def test_divergence_stops_with_one_line_and_keeps_the_good_checkpoint(data, tmp_
     out = tmp_path / "run"
     result = invoke("train", data, "-o", out, *SMALL, "--learning-rate", "1e6")
     assert_one_line_error(result, "the last good state is in")
+    for part in ("limit: |parameter| > 1000", "learning rate of about 0.05", "--overwrite starts"):
+        assert part in result.stderr
     assert "parameter" in result.stderr and "at step" in result.stderr
     from gpugrad.boltzmann.checkpoint import load_checkpoint
 
@@ -218,6 +287,7 @@ def bad_inputs(tmp_path):
     good = file("good.npy", bars())
     nan = bars().astype("float32")
     nan[3, 1, 2] = np.nan
+    wide, one = (file(f"{n}.npy", np.ones((n, 26), "uint8")) for n in (20, 1))
     empty = tmp_path / "empty.npy"
     empty.write_bytes(b"")
     truncated = tmp_path / "truncated.npy"
@@ -232,32 +302,39 @@ def bad_inputs(tmp_path):
         "width": ([good, "--test", file("wide.npy", np.zeros((4, 15), "uint8")), "--evaluate"],
                   "shape (4, 15), expected (samples, 16)"),
         "grey test": ([good, "--test", file("grey.npy", np.full((4, 16), 0.5)), "--evaluate"],
-                      "defined for the states 0 and 1 only"),
+                      "states 0 and 1 only; grey values become states with --threshold 0.5"),
         "empty": ([empty], "is empty"),
         "truncated": ([truncated], "truncated or damaged"),
         "foreign": ([foreign], "none of IDX, NPY, NPZ and HDF5"),
         "missing": ([tmp_path / "nothing.npy"], "no such file"),
         "k": ([good, "--k", "0"], "k is 0, expected an integer of at least 1"),
         "rate": ([good, "--learning-rate", "-0.1"], "rate is -0.1"),
-        "final rate": ([good, "--final-rate", "-1"], "final is -1"),
-        "momentum": ([good, "--momentum", "1"], "momentum is 1"),
+        "final rate": ([good, "--final-rate", "-1"], "train: --final-rate is -1"),
+        "momentum": ([good, "--momentum", "1"], "train: --momentum is 1"),
+        "weights": ([good, "--visible-units", "weights"], "--visible-units is 'weights'"),
+        "scale": ([good, "--init-scale", "-1"], "train: --init-scale is -1"),
+        "particles": ([good, "--chains", "0"], "train: --chains is 0"),
+        "no final": ([good, "--schedule", "constant", "--final-rate", "0.1"],
+                     "--schedule constant does not take --final-rate"),
+        "one sample": ([wide, "--hidden", "26", "--test", one, "--evaluate"], "one test sample"),
         "epochs": ([good, "--epochs", "0"], "epochs is 0"),
-        "batch": ([good, "--batch-size", "0"], "batch_size is 0"),
+        "batch": ([good, "--batch-size", "0"], "train: --batch-size is 0"),
         "hidden": ([good, "--hidden", "0"], "hidden is 0"),
-        "unit": ([good, "--hidden-units", "quantum"], "no layer 'quantum'"),
+        "unit": ([good, "--hidden-units", "quantum"], "--hidden-units is 'quantum', expected bernoulli"),
         "method": ([good, "--method", "magic"], "method is 'magic'"),
         "schedule": ([good, "--schedule", "cosine"], "no schedule 'cosine'"),
         "gradient": ([good, "--gradient", "guess"], "gradient is 'guess'"),
-        "init": ([good, "--init", "zeros"], "scheme is 'zeros'"),
+        "init": ([good, "--init", "zeros"], "train: --init is 'zeros'"),
         "dtype": ([good, "--dtype", "int8"], "dtype is 'int8'"),
         "seed": ([good, "--seed", "-1"], "seed is -1"),
         "device": ([good, "--device", "tpu"], "tpu"),
         "shape": ([good, "--image-shape", "3x5"], "3x5 for 16 units"),
         "no shape": ([good, "--image-shape", "big"], "expected ROWSxCOLUMNS"),
-        "threshold": ([good, "--threshold", "2"], "threshold is 2"),
-        "seconds": ([good, "--checkpoint-seconds", "-1"], "every_seconds is -1"),
+        "threshold": ([good, "--threshold", "128"],
+                      "--threshold is 128.0, expected one in (0, 1); grey values 0..255"),
+        "seconds": ([good, "--checkpoint-seconds", "-1"], "train: --checkpoint-seconds is -1"),
         "temperatures": ([good, "--temperatures", "0"], "temperatures is 0"),
-        "chains": ([good, "--annealed-chains", "1"], "annealed_chains is 1, expected at least 2"),
+        "chains": ([good, "--annealed-chains", "1"], "--annealed-chains is 1, expected at least 2"),
         "recipe": ([good, "--recipe", tmp_path / "nothing.toml"], "no such file"),
     }  # fmt: skip
 
@@ -266,7 +343,8 @@ FAULTS = (
     "nan", "range", "spins", "flat", "width", "grey test", "empty", "truncated", "foreign",
     "missing", "k", "rate", "final rate", "momentum", "epochs", "batch", "hidden", "unit", "method",
     "schedule", "gradient", "init", "dtype", "seed", "device", "shape", "no shape", "threshold",
-    "seconds", "temperatures", "chains", "recipe",
+    "seconds", "temperatures", "chains", "recipe", "weights", "scale", "particles", "no final",
+    "one sample",
 )  # fmt: skip
 
 
