@@ -236,7 +236,7 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
     # a run leaves its settings before anything else, and may be killed before its first checkpoint
     if resume and not any((folder / name).exists() for name in WRITTEN[:2]):
         raise ParameterError(
-            f"train: nothing to resume in {folder}, expected a folder with settings.json and "
+            f"train: nothing to resume in {folder}, expected a folder with settings.json or "
             "checkpoint.safetensors of an earlier run"
         )
     # killed while it wrote them, it has left no more than their temporary file

@@ -320,7 +320,7 @@ def bad_inputs(tmp_path):
         "epochs": ([good, "--epochs", "0"], "epochs is 0"),
         "batch": ([good, "--batch-size", "0"], "train: --batch-size is 0"),
         "hidden": ([good, "--hidden", "0"], "hidden is 0"),
-        "unit": ([good, "--hidden-units", "quantum"], "--hidden-units is 'quantum', expected bernoulli"),
+        "unit": ([good, "--hidden-units", "quantum"], "train: --hidden-units is 'quantum'"),
         "method": ([good, "--method", "magic"], "method is 'magic'"),
         "schedule": ([good, "--schedule", "cosine"], "no schedule 'cosine'"),
         "gradient": ([good, "--gradient", "guess"], "gradient is 'guess'"),
