@@ -1,0 +1,35 @@
+"""One row for each differentiable operation: what generic tests need to know about it.
+
+A row's `call(m, *operands)` is written once and evaluated in two namespaces: `m` is gpugrad's or
+the reference's, NumPy with a formula for what NumPy lacks. The rows of functions that are analytic
+are differentiated by a complex step, which has no truncation error; the others by differences.
+
+    value       call(gpugrad, ...) against call(REFERENCE, ...)
+    gradient    against the derivative of call(REFERENCE, ...)
+
+A new operation is one row in the room of its family (`test_every_operation_has_a_row` fails until
+it is).
+"""
+
+from __future__ import annotations
+
+from tests.op_table import elementwise, indexing, linalg, reductions, shaping
+from tests.op_table.elementwise import ELEMENTWISE
+from tests.op_table.indexing import INDICES
+from tests.op_table.row import REFERENCE, Elementwise, Operand, Row, draw, numerical_vjp
+
+__all__ = [
+    "ELEMENTWISE",
+    "INDICES",
+    "REFERENCE",
+    "ROWS",
+    "Elementwise",
+    "Operand",
+    "Row",
+    "draw",
+    "numerical_vjp",
+]
+
+ROWS: tuple[Row, ...] = tuple(
+    row for family in (elementwise, linalg, reductions, shaping, indexing) for row in family.ROWS
+)
