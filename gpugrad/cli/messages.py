@@ -6,6 +6,7 @@ __all__ = ["for_options"]
 
 OPTIONS = {
     "annealed_chains": "annealed-chains",
+    "average_epochs": "average-epochs",
     "batch_size": "batch-size",
     "centering_rate": "centering-rate",
     "dtype": "dtype",

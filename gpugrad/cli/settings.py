@@ -38,6 +38,7 @@ class TrainSettings:
     epochs: int = 60
     batch_size: int = 100
     shuffle: bool = True
+    average_epochs: float = 0.0
     seed: int = 0
     dtype: str = "float32"
     device: str | None = None

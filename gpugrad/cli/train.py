@@ -95,6 +95,9 @@ def train(
     epochs: Annotated[int, typer.Option()] = TrainSettings.epochs,
     batch_size: Annotated[int, typer.Option()] = TrainSettings.batch_size,
     shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = TrainSettings.shuffle,
+    average_epochs: Annotated[
+        float, typer.Option(help="Last epochs over which the final parameters are averaged.")
+    ] = TrainSettings.average_epochs,
     seed: Annotated[int, typer.Option()] = TrainSettings.seed,
     device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1.")] = None,
     dtype: Annotated[
@@ -205,6 +208,7 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
             centering_rate=settings.centering_rate,
             gradient=settings.gradient,
             shuffle=settings.shuffle,
+            average_epochs=settings.average_epochs,
             rng=rng,
         )
         initialize(

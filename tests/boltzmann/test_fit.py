@@ -186,6 +186,7 @@ VARIANTS = {
     "k": {"k": 3, "n_chains": 5},
     "sampler": {"sampler": gibbs(2)},
     "autodiff": {"gradient": "autodiff"},
+    "average": {"average_epochs": 2.5},
 }
 
 
@@ -207,6 +208,24 @@ def test_resumed_training_ends_in_the_same_bits(xp, variant, stop, tmp_path):
     assert [r | {"seconds": 0} for r in second.history] == [
         r | {"seconds": 0} for r in undisturbed.history
     ]
+
+
+@pytest.mark.parametrize("epochs, steps", [(1, 9), (2.5, 22), (4, 36), (0.01, 1)])
+def test_averaging_ends_at_the_mean_of_the_last_parameters(xp, epochs, steps):
+    found = []
+
+    class Keep(Callback):
+        def update(self, trainer):
+            found.append({name: p.copy() for name, p in parameters(trainer).items()})
+
+    plain = trainer(xp, callbacks=[Keep()])
+    plain.run()
+    averaged = trainer(xp, average_epochs=epochs)
+    averaged.run()
+    for name, p in parameters(averaged).items():
+        expected = np.mean([step[name] for step in found[-steps:]], axis=0, dtype="float64")
+        np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-6)
+    assert_same({"chains": host(averaged.phases.hidden)}, {"chains": host(plain.phases.hidden)})
 
 
 def test_a_checkpoint_of_something_else_is_refused_and_changes_nothing(tmp_path):
@@ -424,6 +443,7 @@ BAD_SETTINGS = {
     "schedule": (-0.1, "rate is -0.1, expected a finite number above 0"),
     "centering_rate": (1.5, "centering_rate is 1.5"),
     "check_every": (0, "check_every is 0"),
+    "average_epochs": (4.5, r"average_epochs is 4.5, expected a number in \[0, 4\]"),
 }
 
 
