@@ -7,11 +7,45 @@
 array([2., 4., 6.])
 """
 
+from typing import TYPE_CHECKING
+
+# constants and dtypes are NumPy's own
+from numpy import (
+    bool_,
+    double,
+    e,
+    euler_gamma,
+    float16,
+    float32,
+    float64,
+    half,
+    inf,
+    int8,
+    int16,
+    int32,
+    int64,
+    intp,
+    longdouble,
+    nan,
+    newaxis,
+    pi,
+    single,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    uintp,
+)
+
+from gpugrad import linalg, typing
 from gpugrad import operators as _operators
 from gpugrad import protocols as _protocols
-from gpugrad.autodiff import grad, hessian, hvp, jacobian, value_and_grad, vjp
+from gpugrad import tensor_attributes as _tensor_attributes
+from gpugrad.autodiff import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from gpugrad.backend.array_module import current_device, get_array_module, use_device
 from gpugrad.backend.twin import use_kernels
+from gpugrad.custom import primitive
+from gpugrad.dlpack import from_dlpack
 from gpugrad.errors import (
     DeviceMismatchError,
     DeviceNotAvailableError,
@@ -20,12 +54,17 @@ from gpugrad.errors import (
     InvalidGradient,
     KernelError,
 )
+from gpugrad.io import load, save
 from gpugrad.ops.arithmetic import (
     absolute,
     add,
     cbrt,
     clip,
+    copysign,
     divide,
+    fabs,
+    fmax,
+    fmin,
     maximum,
     minimum,
     multiply,
@@ -38,26 +77,7 @@ from gpugrad.ops.arithmetic import (
     subtract,
     true_divide,
 )
-from gpugrad.ops.comparison import (
-    all,
-    any,
-    argmax,
-    argmin,
-    equal,
-    greater,
-    greater_equal,
-    isfinite,
-    isinf,
-    isnan,
-    less,
-    less_equal,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    not_equal,
-    signbit,
-)
+from gpugrad.ops.comparison import all, any, argmax, argmin
 from gpugrad.ops.creation import (
     arange,
     asarray,
@@ -68,14 +88,17 @@ from gpugrad.ops.creation import (
     eye,
     full,
     full_like,
+    geomspace,
     identity,
     linspace,
+    logspace,
     ones,
     ones_like,
     tensor,
     zeros,
     zeros_like,
 )
+from gpugrad.ops.einsum import einsum
 from gpugrad.ops.explog import (
     exp,
     exp2,
@@ -90,22 +113,148 @@ from gpugrad.ops.explog import (
     sigmoid,
     softplus,
 )
-from gpugrad.ops.hyperbolic import tanh
-from gpugrad.ops.indexing import where
-from gpugrad.ops.joining import concatenate, stack
-from gpugrad.ops.linalg import matmul
-from gpugrad.ops.reductions import amax, amin, max, mean, min, sum
+from gpugrad.ops.hyperbolic import (
+    arccosh,
+    arccoth,
+    arccsch,
+    arcsinh,
+    arctanh,
+    cosh,
+    coth,
+    csch,
+    sech,
+    sinh,
+    tanh,
+)
+from gpugrad.ops.indexing import (
+    diag,
+    diagflat,
+    diagonal,
+    flip,
+    fliplr,
+    flipud,
+    rot90,
+    take,
+    take_along_axis,
+    tril,
+    triu,
+    where,
+)
+from gpugrad.ops.interpolation import interp
+from gpugrad.ops.joining import (
+    array_split,
+    column_stack,
+    concatenate,
+    dstack,
+    hstack,
+    split,
+    stack,
+    vstack,
+)
+from gpugrad.ops.linalg import (
+    cross,
+    dot,
+    inner,
+    kron,
+    matmul,
+    multi_matmul,
+    outer,
+    tensordot,
+    trace,
+    vdot,
+)
+from gpugrad.ops.nondifferentiable import (
+    allclose,
+    bincount,
+    can_cast,
+    ceil,
+    copyto,
+    divmod,
+    equal,
+    floor,
+    floor_divide,
+    fmod,
+    greater,
+    greater_equal,
+    isclose,
+    isfinite,
+    isinf,
+    isnan,
+    isnat,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    may_share_memory,
+    min_scalar_type,
+    mod,
+    not_equal,
+    remainder,
+    result_type,
+    rint,
+    shape,
+    shares_memory,
+    sign,
+    signbit,
+    trunc,
+)
+from gpugrad.ops.padding import pad, sliding_window_view
+from gpugrad.ops.reductions import amax, amin, max, mean, min, prod, ptp, std, sum, var
+from gpugrad.ops.scans import cummax, cummin, cumprod, cumsum, diff
+from gpugrad.ops.sequences import add_sequence, multiply_sequence
 from gpugrad.ops.shaping import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
     broadcast_to,
     expand_dims,
     moveaxis,
     ravel,
+    repeat,
     reshape,
+    roll,
     squeeze,
     swapaxes,
+    tile,
     transpose,
 )
+from gpugrad.ops.sorting import argsort, median, partition, sort
+from gpugrad.ops.special import (
+    digamma,
+    erf,
+    erfc,
+    erfinv,
+    gammaln,
+    logsumexp,
+    polygamma,
+    xlog1py,
+    xlogy,
+)
+from gpugrad.ops.trigonometric import (
+    arccos,
+    arccot,
+    arccsc,
+    arcsec,
+    arcsin,
+    arctan,
+    arctan2,
+    cos,
+    cot,
+    csc,
+    deg2rad,
+    degrees,
+    hypot,
+    rad2deg,
+    radians,
+    sec,
+    sin,
+    sinc,
+    tan,
+)
 from gpugrad.primitives import philox as _philox
+from gpugrad.recompute import checkpoint
 from gpugrad.state import (
     mem_guard_active,
     mem_guard_off,
@@ -119,13 +268,31 @@ from gpugrad.ufunc import ufunc
 
 abs = absolute
 __version__ = "0.1.0"
-del _operators, _philox, _protocols
+del _operators, _philox, _protocols, _tensor_attributes
+
+
+# parts that most programs do without are imported when they are first asked for
+_LATER = ("boltzmann", "computational_graph", "gradients", "operation_base", "random")
+if TYPE_CHECKING:
+    from gpugrad import boltzmann, computational_graph, gradients, operation_base, random
+    from gpugrad.execution import execute_op
 
 
 def __getattr__(name: str) -> object:
-    # machines and their training are imported when they are first asked for
-    if name == "boltzmann":
-        from importlib import import_module
+    from importlib import import_module
 
-        return import_module("gpugrad.boltzmann")
+    if name in _LATER:
+        return import_module(f"gpugrad.{name}")
+    if name == "execute_op":
+        return import_module("gpugrad.execution").execute_op
     raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, "execute_op"})
+
+
+from gpugrad import aliases as _aliases  # noqa: E402  # it looks for names in what stands above
+
+_aliases.install()
+del _aliases

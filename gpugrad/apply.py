@@ -9,9 +9,10 @@ import numpy as np
 
 from gpugrad.backend.array_module import check_same_device
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import explain
 from gpugrad.graph.guard import Hold, adopt, use_of_leaf
 from gpugrad.graph.op import OPS, Op, copy_into, run_elementwise
-from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
+from gpugrad.graph.vertex import CLEARED, NO_PARAMS, UNGUARDED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 from gpugrad.tensor import (
     SCALARS,
@@ -23,7 +24,7 @@ from gpugrad.tensor import (
     wrap,
 )
 
-__all__ = ["apply", "apply_two"]
+__all__ = ["apply", "apply_two", "note_view"]
 
 _new = object.__new__
 
@@ -63,19 +64,24 @@ def apply(
     ndarray = np.ndarray
     holds: list[Any] | None = [] if tracking and GUARD.get() else None
     arrays: list[Any] | None = None
+    stale: list[Vertex] | None = None  # their gradients are forgotten, if nothing fails
     for a in operands:
         if isinstance(a, Tensor):
             v = a._vertex
             if a._view is not None or v.op is CLEARED:
-                v = vertex_of(a)
-            if v.grad is not None and tracking and not may_view:
-                v.grad = None
+                v = vertex_of(a, tracking)
+            if v.grad is not None and tracking:
+                if stale is None:
+                    stale = [v]
+                else:
+                    stale.append(v)
             if not v.constant:
                 all_constant = False
             if holds is not None:
                 hold = v.own
-                if v.op is None and (hold is None or v.exposed):
-                    hold = use_of_leaf(v)
+                if hold is None or v.exposed:
+                    if v.op is None or v.holds is UNGUARDED:
+                        hold = use_of_leaf(v)
                 if hold is not None:
                     holds.append(hold)
             if first is None:
@@ -103,9 +109,10 @@ def apply(
             data = op.host(*raw, **params) if params else op.host(*raw)
         else:
             data, where = _apply_slowly(op, raw, params, where, dtype, out)
-    except BaseException:
+    except BaseException as error:
         # the traceback keeps this frame: what it holds must not stay locked
         holds = hold = None
+        explain(error, op.name, raw)
         raise
     if type(data) is not np.ndarray and (host or not hasattr(data, "shape")):
         data = np.asarray(data)
@@ -132,7 +139,10 @@ def apply(
     result._vertex = vertex
     result._view = None
     if may_view and first is not None:
-        _note_view(result, first, op, params)
+        note_view(result, first, op, params)
+    if stale is not None and result._view is None:
+        for v in stale:
+            v.grad = None
     return result
 
 
@@ -160,19 +170,25 @@ def apply_two(op: Op, x1: Any, x2: Any) -> Tensor:
         return apply(op, (x1, x2))
     if v1.op is CLEARED or type(v1.data) is not np.ndarray:
         return apply(op, (x1, x2))
-    data = op.host(v1.data, raw)
+    try:
+        data = op.host(v1.data, raw)
+    except BaseException as error:
+        explain(error, op.name, (v1.data, raw))
+        raise
     if type(data) is not np.ndarray:
         data = np.asarray(data)
     v1.grad = None
-    holds: Any = ()
+    holds: Any = UNGUARDED
     if GUARD.get():
         hold = v1.own
-        if v1.op is None and (hold is None or v1.exposed):
-            hold = use_of_leaf(v1)
+        if hold is None or v1.exposed:
+            if v1.op is None or v1.holds is UNGUARDED:
+                hold = use_of_leaf(v1)
         if v2 is not raw:
             holds = v2.own
-            if v2.op is None and (holds is None or v2.exposed):
-                holds = use_of_leaf(v2)
+            if holds is None or v2.exposed:
+                if v2.op is None or v2.holds is UNGUARDED:
+                    holds = use_of_leaf(v2)
             holds = (hold, holds)
         else:
             holds = (hold,)
@@ -197,11 +213,11 @@ def _apply_slowly(
     return run_elementwise(op, xp, raw, out, where, dtype), where
 
 
-def _note_view(result: Tensor, source: Tensor, op: Op, params: dict) -> None:
+def note_view(result: Tensor, source: Tensor, op: Any, params: dict) -> None:
     """Record that `result` shows the memory of `source`, if it does."""
     data, owner = result._vertex.data, source._vertex.data
     base = data.base
-    if base is None or not (base is owner or base is owner.base or data is owner):
+    if data is not owner and (base is None or not (base is owner or base is owner.base)):
         return
     if source._view is None:
         recipe: tuple = ((op, params),)

@@ -5,6 +5,11 @@ written for one of them catches what it used to catch. The message names the fun
 and what was expected.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -15,21 +20,35 @@ __all__ = [
     "InvalidBackprop",
     "InvalidGradient",
     "KernelError",
+    "MissingExtraError",
     "ModelFileError",
+    "MyGradException",
     "ParameterError",
+    "SkipGradient",
+    "TensorFileError",
+    "TreeMismatchError",
+    "explain",
 ]
 
 
-class InvalidGradient(Exception):
+class MyGradException(Exception):
+    """What MyGrad's programs catch: the errors of the calculus itself."""
+
+
+class InvalidGradient(MyGradException, TypeError, ValueError):
     """A gradient has a type, shape or dtype that its tensor cannot take."""
 
 
-class InvalidBackprop(Exception):
+class InvalidBackprop(MyGradException):
     """Back-propagation was asked for through a graph that cannot carry it."""
 
 
-class DisconnectedView(Exception):
+class DisconnectedView(MyGradException):
     """An in-place write reached a view whose base no longer knows it."""
+
+
+class SkipGradient(Exception):
+    """Raised by an operation's `backward_var`: this operand gets no gradient."""
 
 
 class DeviceMismatchError(TypeError):
@@ -62,3 +81,43 @@ class CheckpointError(ModelFileError):
 
 class DivergenceError(FloatingPointError):
     """Training left the finite numbers; the message names the step and the parameter."""
+
+
+class TensorFileError(ValueError):
+    """A file that `gpugrad.load` cannot read a tensor from: damaged, or something else."""
+
+
+class TreeMismatchError(ParameterError):
+    """Nested dicts, lists and tuples that should have one structure differ; the message names the
+    place."""
+
+
+class MissingExtraError(ImportError):
+    """A package that only a part of gpugrad needs is not installed; the message says which extra
+    brings it."""
+
+
+def explain(error: BaseException, function: str, operands: Sequence[Any] = ()) -> None:
+    """Put the function's name, and what it was given, into the message of an array library's error.
+
+    The exception stays the same object, so that its class and traceback do. Nothing is done to a
+    message that has the name already, nor to classes that write their own message.
+    """
+    if isinstance(error, np.exceptions.AxisError):
+        # its message is composed when it is shown, from a prefix, the axis and the dimensions
+        prefix = getattr(error, "_msg", None)
+        error._msg = f"{function}: {prefix}" if prefix else function  # type: ignore[attr-defined]
+        return
+    if type(error) not in (ValueError, TypeError, IndexError, np.linalg.LinAlgError):
+        return
+    text = error.args[0] if error.args else None
+    if not isinstance(text, str) or text.startswith(f"{function}:") or f"'{function}'" in text:
+        return
+    shown = "" if "shape" in text else ", ".join(map(_described, operands))
+    error.args = (f"{function}: {text}" + (f"; got {shown}" if shown else ""), *error.args[1:])
+
+
+def _described(x: Any) -> str:
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{x.dtype} of shape {tuple(x.shape)}"
+    return repr(x) if isinstance(x, int | float) else type(x).__name__

@@ -22,13 +22,14 @@ import numpy as np
 
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of, shared
+from gpugrad.errors import explain
 from gpugrad.graph.guard import is_guarded, is_writeable
 from gpugrad.graph.op import OPS, Op, copy_into, operation, run_elementwise
-from gpugrad.graph.vertex import NO_PARAMS, Vertex
+from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
 from gpugrad.state import TRACKING
 from gpugrad.tensor import Tensor, as_operand, extend, hold_operands, in_layout, vertex_of
 
-__all__ = ["PUT_VIEW", "assign", "raw_index", "reshape_", "write"]
+__all__ = ["PUT_VIEW", "assign", "buffer_of", "raw_index", "replace", "reshape_", "write"]
 
 
 # ------------------------------------------------------------------ the one functional operation
@@ -146,13 +147,17 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     IndexError
         `index` is out of range.
     """
-    vertex = vertex_of(target)
+    vertex = vertex_of(target, TRACKING.get())
     index = raw_index(index)
     operand = vertex_of(value) if isinstance(value, Tensor) else as_operand("setitem", value)
     raw = operand.data if isinstance(operand, Vertex) else operand
     xp = namespace_of(check_same_device("setitem", vertex.data, raw))
     if not TRACKING.get():
-        _set(xp, _memory("setitem", target), index, raw)
+        try:
+            _set(xp, _memory("setitem", target), index, raw)
+        except BaseException as error:
+            explain(error, "setitem", (vertex.data, raw))
+            raise
         return
     _check_writeable("setitem", vertex.data)
     if isinstance(operand, Vertex):
@@ -178,34 +183,56 @@ def write(
     TypeError
         The result cannot be cast to the dtype of `target` under NumPy's rule "same_kind".
     """
-    vertex = vertex_of(target)
-    inputs = [vertex_of(a) if isinstance(a, Tensor) else as_operand(op.name, a) for a in operands]
+    tracking = TRACKING.get()
+    vertex = vertex_of(target, tracking)
+    inputs = [vertex_of(a, tracking) if isinstance(a, Tensor) else as_operand(op.name, a) for a in operands]
     raw = [p.data if isinstance(p, Vertex) else p for p in inputs]
     data = vertex.data
     xp = namespace_of(check_same_device(op.name, data, *raw, where))
     if where is not None:
         where = xp.asarray(where)
-    tracking = TRACKING.get()
-    if tracking:
-        _check_writeable(op.name, data)
-        out = xp.empty(data.shape, dtype=data.dtype) if where is None else xp.array(data)
-    else:
-        out = _memory(op.name, target)
-    if op.elementwise:
-        run_elementwise(op, xp, raw, out, where, dtype)
-    else:
-        copy_into(op.name, xp, out, op.forward(xp, *raw, **params))
+    out = buffer_of(op.name, target, where is not None)
+    try:
+        if op.elementwise:
+            run_elementwise(op, xp, raw, out, where, dtype)
+        else:
+            copy_into(op.name, xp, out, op.forward(xp, *raw, **params))
+    except BaseException as error:
+        explain(error, op.name, raw)
+        raise
     if not tracking:
         return target
     for p in inputs:
         if isinstance(p, Vertex):
             p.grad = None
     value = Vertex(out, op, tuple(inputs), params, vertex.constant, hold_operands(inputs), where)
+    return replace(target, value, where)
+
+
+def buffer_of(function: str, target: Tensor, with_values: bool = True) -> Any:
+    """What ``out=target`` has computed into: memory of its own, or without a graph the target's.
+
+    Raises
+    ------
+    ValueError
+        The array of `target` is read-only.
+    """
+    if not TRACKING.get():
+        return _memory(function, target)
+    data = vertex_of(target).data
+    _check_writeable(function, data)
+    xp = namespace_of(get_array_module(data))
+    return xp.array(data) if with_values else xp.empty(data.shape, dtype=data.dtype)
+
+
+def replace(target: Tensor, value: Vertex, where: Any = None) -> Tensor:
+    """`target`, moved to `value`; where the mask is false it keeps what it was."""
     if where is not None:
-        kept = OPS["where"]
-        selected = kept.forward(xp, where, out, data)
-        both = (where, value, vertex)
-        value = Vertex(selected, kept, both, NO_PARAMS, vertex.constant, hold_operands(both))
+        old, kept = vertex_of(target), OPS["where"]
+        xp = namespace_of(get_array_module(old.data))
+        both = (where, value, old)
+        selected = kept.forward(xp, where, value.data, old.data)
+        value = Vertex(selected, kept, both, NO_PARAMS, old.constant, hold_operands(both))
     if target._view is None and not hasattr(target, "_layout"):
         target._vertex = value
     else:
@@ -223,7 +250,12 @@ def reshape_(target: Tensor, shape: Any) -> None:
     AttributeError
         The array cannot take the shape without a copy, as NumPy says it.
     """
-    vertex = vertex_of(target)
+    tracking = TRACKING.get()
+    if not tracking:
+        _ = target.data  # what a live graph needs becomes read-only, and this with it
+    vertex = vertex_of(target, tracking)
+    if shape == vertex.data.shape:
+        return
     params = {"shape": shape}
     new = extend(OPS["reshape"], vertex, params)
     if vertex.data.size and isinstance(new.data, np.ndarray):
@@ -232,6 +264,8 @@ def reshape_(target: Tensor, shape: Any) -> None:
                 f"Tensor.shape: {vertex.data.shape} to {shape} needs a copy; use reshape()"
             )
     new.grad = None
+    if not tracking and vertex.op in (None, CLEARED):
+        new = leaf(new.data, vertex.constant, exposed=True)
     view = target._view
     if view is not None:
         view.recipe = (*view.recipe, (OPS["reshape"], params))

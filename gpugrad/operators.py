@@ -7,7 +7,16 @@ from typing import Any
 from gpugrad import mutation
 from gpugrad.apply import apply, apply_two
 from gpugrad.graph.op import Op
-from gpugrad.ops import arithmetic, comparison, indexing, linalg, reductions, shaping
+from gpugrad.ops import (
+    arithmetic,
+    comparison,
+    devices,
+    indexing,
+    linalg,
+    reductions,
+    scans,
+    shaping,
+)
 from gpugrad.tensor import Tensor
 
 __all__: list[str] = []
@@ -105,18 +114,20 @@ def _ipow(self: Tensor, other: Any) -> Tensor:
 
 def _reshape(self: Tensor, *newshape: Any, constant: bool | None = None) -> Tensor:
     """This tensor in a new shape; see `gpugrad.reshape`."""
+    if not newshape:
+        raise TypeError("reshape: got no shape, expected at least one length")
     shape = newshape[0] if len(newshape) == 1 else newshape
     return shaping.reshape(self, shape, constant=constant)
-
-
-def _flatten(self: Tensor, *, constant: bool | None = None) -> Tensor:
-    """A copy of this tensor as one axis."""
-    return apply(arithmetic.POSITIVE, (shaping.ravel(self, constant=constant),))
 
 
 _METHODS = {
     "sum": reductions.sum,
     "mean": reductions.mean,
+    "prod": reductions.prod,
+    "var": reductions.var,
+    "std": reductions.std,
+    "cumsum": scans.cumsum,
+    "cumprod": scans.cumprod,
     "max": reductions.max,
     "min": reductions.min,
     "transpose": shaping.transpose,
@@ -130,7 +141,8 @@ _METHODS = {
     "any": comparison.any,
     "all": comparison.all,
     "reshape": _reshape,
-    "flatten": _flatten,
+    "flatten": shaping.flatten,
+    "to_device": devices.to_device,
 }
 
 

@@ -22,25 +22,28 @@ from gpugrad.backend.array_module import (
     to_device,
 )
 from gpugrad.backend.vocabulary import namespace_of, numpy_namespace
-from gpugrad.errors import InvalidGradient
+from gpugrad.errors import InvalidGradient, explain
 from gpugrad.graph.guard import Hold, adopt, expose, use_of_leaf
 from gpugrad.graph.op import OPS, Op
 from gpugrad.graph.sweep import clear_graph, sweep
-from gpugrad.graph.vertex import CLEARED, Vertex, leaf
+from gpugrad.graph.vertex import CLEARED, UNGUARDED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 
 __all__ = [
+    "CONSTANT_ONLY_DTYPES",
     "SCALARS",
     "Tensor",
     "View",
     "as_operand",
     "extend",
+    "forget_gradients",
     "hold_operands",
     "in_layout",
     "vertex_of",
     "wrap",
 ]
 
+CONSTANT_ONLY_DTYPES = (np.integer, np.bool_)
 SCALARS = frozenset((int, float, bool, np.float64, np.float32, np.float16, np.int64, np.bool_))
 
 
@@ -99,7 +102,7 @@ class Tensor:
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_layout", "_vertex", "_view")
+    __slots__ = ("__dict__", "__weakref__", "_layout", "_vertex", "_view")
     __array_priority__ = 1000.0
 
     _vertex: Vertex
@@ -114,8 +117,12 @@ class Tensor:
         constant: bool | None = None,
         copy: bool = True,
         ndmin: int = 0,
+        _creator: None = None,
+        _base: None = None,
         device: str | Device | None = None,
     ) -> None:
+        if _creator is not None or _base is not None:
+            raise TypeError("Tensor: got _creator or _base, which only the graph itself can give")
         if constant is not None and not isinstance(constant, bool):
             raise TypeError(f"Tensor: constant is {constant!r}, expected True, False or None")
         source = x.data if isinstance(x, Tensor) else x
@@ -147,8 +154,8 @@ class Tensor:
         vertex = vertex_of(self, renewing=False)
         if not vertex.exposed:
             if self._view is not None:
-                expose(self._view.base._vertex, GUARD.get())
-            expose(vertex, GUARD.get())
+                expose(self._view.base._vertex)
+            expose(vertex)
         return vertex.data
 
     @data.setter
@@ -156,8 +163,20 @@ class Tensor:
         array = value.data if isinstance(value, Tensor) else as_operand("Tensor.data", value)
         if not hasattr(array, "shape") or np.isscalar(array):
             array = np.asarray(array)
-        constant = self._vertex.constant or array.dtype.kind != "f"
-        self._vertex = leaf(array, constant, exposed=True)
+        old = vertex_of(self, renewing=False)
+        if array is old.data:  # ``x.data -= step`` has written to it already
+            return
+        constant = old.constant or array.dtype.kind != "f"
+        new = leaf(array, constant, exposed=True)
+        if array.shape == old.data.shape and not constant:
+            # as in MyGrad: other numbers, of the same history
+            new.op, new.inputs, new.params, new.where = old.op, old.inputs, old.params, old.where
+            new.holds, new.grad = old.holds, old.grad
+            if new.grad is not None:
+                new.grad_shared = old.grad_shared
+            if new.holds != ():
+                new.own = Hold(array)
+        self._vertex = new
         self._view = None
 
     _gpugrad_data_ = data  # by this name the backend, which knows no tensors, finds the array
@@ -187,23 +206,10 @@ class Tensor:
         """Where the array lies: ``cpu`` or ``cuda:0``."""
         return device_of(self._vertex.data)
 
-    def to_device(self, device: str | Device) -> Tensor:
-        """This tensor if it is there already, else a copy there: a leaf of a new graph."""
-        data = to_device(self._vertex.data, device)
-        if data is vertex_of(self, renewing=False).data:
-            return self
-        return wrap(leaf(data, self.constant, exposed=False))
-
     @property
     def constant(self) -> bool:
         """Whether gradients stop here."""
         return self._vertex.constant
-
-    @property
-    def creator(self) -> Op | None:
-        """The operation that made this tensor; None for a leaf or after the graph is cleared."""
-        op = vertex_of(self, renewing=False).op
-        return None if op is CLEARED else op
 
     @property
     def base(self) -> Tensor | None:
@@ -221,7 +227,7 @@ class Tensor:
         view = self._view
         if view is not None:
             g = view.base.grad
-            if g is None or vertex_of(view.base, renewing=False) is not view.seen:
+            if g is None:
                 return None
             if hasattr(view.base, "_layout"):
                 g = g.reshape(view.base._layout)
@@ -276,7 +282,7 @@ class Tensor:
         for v, g in leaves.items():
             if g.base is not None:
                 g = g.copy()
-            v.grad = g if g.ndim else xp.asarray(g)
+            v.grad = np.asarray(g) if isinstance(g, np.generic) else g
             v.grad_shared = False
         if constants:
             clear_graph(*constants)
@@ -306,7 +312,12 @@ class Tensor:
         constant: bool | None = None,
     ) -> Tensor:
         """A tensor of another dtype. It is a leaf of a new graph, as an array would be."""
-        data = self.data.astype(dtype, casting=casting, copy=copy)
+        if not np.can_cast(self.dtype, dtype, casting):  # type: ignore[arg-type]
+            raise TypeError(
+                f"astype: got dtype {np.dtype(dtype)} for a tensor of {self.dtype}, expected one "
+                f"that casting={casting!r} allows"
+            )
+        data = self.data.astype(dtype, copy=copy)  # CuPy's has no `casting`
         if data is self._vertex.data and (constant is None or constant == self.constant):
             return self
         # a float stays what it was; an integer was constant only because it had to be
@@ -354,11 +365,18 @@ class Tensor:
             )
         return array
 
+    def _only(self) -> int | float:
+        """The one element, for conversions to Python's numbers."""
+        data = vertex_of(self, renewing=False).data
+        if data.size > 1:
+            raise TypeError(f"Tensor: a tensor of shape {data.shape} is not one number")
+        return data.item()
+
     def __float__(self) -> float:
-        return float(vertex_of(self, renewing=False).data)
+        return float(self._only())
 
     def __int__(self) -> int:
-        return int(vertex_of(self, renewing=False).data)
+        return int(self._only())
 
     def __index__(self) -> int:
         return vertex_of(self, renewing=False).data.__index__()
@@ -387,6 +405,8 @@ class Tensor:
         raise NotImplementedError  # bound by gpugrad.operators, as are all operators and methods
 
     if TYPE_CHECKING:  # operators and methods are bound from above
+        _grad: Any
+        _constant: bool
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -412,7 +432,9 @@ def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise InvalidGradient(f"backward: grad is {grad!r}, expected numbers ({error})") from None
     try:
-        return xp.array(xp.broadcast_to(g, data.shape))
+        seed = xp.empty(data.shape, dtype=data.dtype)  # in C order: views of it share its memory
+        seed[...] = xp.broadcast_to(g, data.shape)
+        return seed
     except ValueError:
         raise ValueError(
             f"backward: grad has shape {g.shape}, which does not broadcast to the tensor's shape "
@@ -424,7 +446,8 @@ def resolve_constant(function: str, dtype: np.dtype, constant: bool | None) -> b
     if dtype.kind == "f":
         return bool(constant)
     if dtype.kind not in "iub":
-        raise TypeError(f"{function}: got dtype {dtype}, expected real numbers")
+        expected = "real numbers" + (": complex is not supported" if dtype.kind == "c" else "")
+        raise TypeError(f"{function}: got dtype {dtype}, expected {expected}")
     if constant is False:
         raise ValueError(
             f"{function}: constant=False for dtype {dtype}; only floats take gradients"
@@ -459,13 +482,23 @@ def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
             return _renew(t)
         return vertex
     base = vertex_of(view.base, renewing)
-    if base is not view.seen or (renewing and vertex.op is CLEARED):
+    cleared = vertex.op is CLEARED
+    if cleared and not renewing and base.data is view.seen.data:
+        return vertex  # the base is a leaf of a new graph, to which the view does not belong
+    if base is not view.seen or (renewing and cleared):
         return _replay_view(t, view, base)
     return vertex
 
 
 def _replay_view(t: Tensor, view: View, base: Vertex) -> Vertex:
     old = t._vertex
+    if base.op is not None and base.holds is UNGUARDED and GUARD.get():
+        # written while the guard was off: its views belong to that graph
+        token = GUARD.set(False)
+        try:
+            return _replay_view(t, view, base)
+        finally:
+            GUARD.reset(token)
     new = replay(in_layout(view.base, base), view.recipe)
     new.constant = old.constant
     if base.data is view.seen.data:
@@ -485,6 +518,18 @@ def _renew(t: Tensor) -> Vertex:
         new.grad, new.grad_shared = old.grad, old.grad_shared
     t._vertex = new
     return new
+
+
+def forget_gradients(operands: Sequence[Any]) -> None:
+    """Forget the gradients of tensors that a composed function used.
+
+    An operation does so itself, unless it makes a view: a function whose first step is a view
+    calls this last.
+    """
+    if TRACKING.get():
+        for t in operands:
+            if isinstance(t, Tensor) and t._view is None:
+                t._vertex.grad = None
 
 
 def in_layout(base: Tensor, vertex: Vertex) -> Vertex:
@@ -507,7 +552,11 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
     inputs = (vertex, *more)
     raw = [p.data if type(p) is Vertex else p for p in inputs]
     xp = namespace_of(get_array_module(*raw))
-    data = op.forward(xp, *raw, **params)
+    try:
+        data = op.forward(xp, *raw, **params)
+    except BaseException as error:
+        explain(error, "setitem" if op.name == "put_view" else op.name, raw)
+        raise
     if op.may_view and type(data) is np.ndarray and not data.flags.writeable:
         if op.name != "broadcast_to":  # whose result NumPy makes read-only for good
             adopt(data, raw[0])
@@ -516,19 +565,20 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
     return Vertex(data, op, inputs, params, constant, hold_operands(inputs))
 
 
-def hold_operands(inputs: Sequence[Any]) -> tuple:
+def hold_operands(inputs: Sequence[Any]) -> Sequence[Any]:
     """The guard's records of a new vertex's operands."""
     if not GUARD.get():
-        return ()
+        return UNGUARDED
     holds: list[Any] = []
     for p in inputs:
         if type(p) is Vertex:
-            hold = p.own if p.op is not None else use_of_leaf(p)
+            leaf_like = p.op is None or p.holds is UNGUARDED
+            hold = use_of_leaf(p) if leaf_like else p.own
             if hold is not None:
                 holds.append(hold)
         elif type(p) is np.ndarray:
             holds.append(Hold(p))
-    return tuple(holds)
+    return holds
 
 
 def as_operand(function: str, x: Any) -> Any:

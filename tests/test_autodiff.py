@@ -200,6 +200,190 @@ def test_jacobian_of_shapes():
     assert gg.jacobian(lambda x: x.sum())(X).shape == (3,)
 
 
+def test_jvp_is_the_jacobian_times_a_vector(device: str):
+    x, v = gg.tensor(X, device=device), gg.tensor(V, device=device)
+    f = lambda x: gg.stack([gg.tanh(x) * x[::-1], gg.exp(x)])
+    y, dy = gg.jvp(f, x, v)
+    np.testing.assert_allclose(gg.asnumpy(y), gg.asnumpy(f(x)))
+    expected = gg.asnumpy(gg.jacobian(f)(x)) @ V
+    np.testing.assert_allclose(gg.asnumpy(dy), expected, rtol=1e-13)
+    assert str(dy.device).startswith(device)
+
+
+def test_jvp_along_several_arguments_adds_up():
+    f = lambda x, a: a @ gg.exp(x)
+    _, dy = gg.jvp(f, (X, A), (V, 2 * A))
+    np.testing.assert_allclose(dy, A @ (np.exp(X) * V) + 2 * A @ np.exp(X))
+    _, zero = gg.jvp(f, (X, A), (0 * V, 0 * A))
+    np.testing.assert_array_equal(zero, np.zeros(3))
+
+
+def test_jvp_and_grad_differentiate_each_other():
+    cube = lambda x: x**3
+    along = lambda x: gg.jvp(cube, x, V)[1]
+    np.testing.assert_allclose(gg.jvp(along, X, V)[1], 6 * X * V**2)
+    np.testing.assert_allclose(gg.grad(lambda x: along(x).sum())(X), 6 * X * V)
+    # by the tangent, which it is linear in
+    by_tangent = gg.jacobian(lambda v: gg.jvp(cube, X, v)[1])(V)
+    np.testing.assert_allclose(by_tangent, np.diag(3 * X**2))
+    # forward over reverse is the Hessian-vector product
+    forward = gg.jvp(gg.grad(smooth), X, V)[1]
+    np.testing.assert_allclose(forward, gg.hvp(smooth, X, V), rtol=1e-12)
+
+
+def test_jvp_of_nothing_that_depends_is_zero():
+    y, dy = gg.jvp(lambda x: {"a": gg.tensor([1.0, 2.0]), "b": x * 0.0, "n": gg.arange(2)}, X, V)
+    assert list(dy) == list(y)
+    np.testing.assert_array_equal(dy["a"], [0.0, 0.0])
+    np.testing.assert_array_equal(dy["b"], np.zeros(3))
+    np.testing.assert_array_equal(dy["n"], [0, 0])
+    _, same = gg.jvp(lambda x: x, X, V)
+    np.testing.assert_array_equal(same, V)
+
+
+def test_arguments_may_be_nested_and_so_are_gradients():
+    w = {"weight": A, "scales": [gg.tensor(X), 2.0], "more": ()}
+
+    def f(w: Any, x: Any) -> gg.Tensor:
+        assert isinstance(w["scales"], list)
+        return gg.sum((w["weight"] @ x) * w["scales"][0]) * w["scales"][1]
+
+    g = gg.grad(f)(w, V)
+    assert list(g) == list(w)
+    np.testing.assert_allclose(g["weight"], 2 * np.outer(X, V))
+    np.testing.assert_allclose(g["scales"][0], 2 * A @ V)
+    assert g["scales"][1].item() == pytest.approx((A @ V) @ X)
+    assert g["more"] == ()
+    by_both = gg.grad(f, (1, 0))(w, V)
+    np.testing.assert_allclose(by_both[0], 2 * A.T @ X)
+    np.testing.assert_allclose(by_both[1]["weight"], g["weight"])
+
+
+def test_products_of_nested_arguments_and_results():
+    f = lambda p: {"u": p["x"] * p["y"], "v": [p["x"].sum()]}
+    p, t = {"x": X, "y": V}, {"x": V, "y": X}
+    y, dy = gg.jvp(f, p, t)
+    np.testing.assert_allclose(dy["u"], V * V + X * X)
+    assert dy["v"][0].item() == pytest.approx(V.sum())
+    _, pullback = gg.vjp(f, p)
+    (g,) = pullback({"u": V, "v": [2.0]})
+    np.testing.assert_allclose(g["x"], V * V + 2)
+    np.testing.assert_allclose(g["y"], X * V)
+    h = gg.hvp(lambda p: (p["x"] ** 2 * p["y"]).sum(), p, t)
+    np.testing.assert_allclose(h["x"], 2 * V * V + 2 * X * X)
+    np.testing.assert_allclose(h["y"], 2 * X * V)
+
+
+def test_list_of_numbers_is_an_array():
+    np.testing.assert_array_equal(gg.grad(lambda x: (x * x).sum())([1.0, 2.0]), [2.0, 4.0])
+    np.testing.assert_array_equal(gg.grad(lambda x: x[1][0] ** 2)([[1], [2.0]]), [[0.0], [4.0]])
+
+
+def test_hvp_by_several_arguments():
+    f = lambda x, y: (x**2 * y).sum()
+    hx, hy = gg.hvp(f, (X, V), (V, X))
+    np.testing.assert_allclose(hx, 2 * V * V + 2 * X * X)
+    np.testing.assert_allclose(hy, 2 * X * V)
+
+
+def test_hessian_by_several_arguments_is_made_of_blocks():
+    f = lambda x, y: (x**2).sum() * y**3
+    (xx, xy), (yx, yy) = gg.hessian(f, (0, 1))(X, 2.0)
+    np.testing.assert_allclose(xx, 16 * np.eye(3))
+    np.testing.assert_allclose(xy, 24 * X)
+    np.testing.assert_allclose(yx, 24 * X)
+    assert yy.item() == pytest.approx(12 * (X**2).sum())
+
+
+def test_derivatives_of_mixed_precision_keep_their_second_order():
+    x = X.astype(np.float32)
+    found = gg.hessian(lambda x: ((x * V) ** 3).sum())(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.diag(6 * X * V**3), rtol=1e-6)
+
+
+def test_aux_is_handed_on():
+    f = lambda x: ((x * x).sum(), {"n": 3})
+    g, aux = gg.grad(f, has_aux=True)(X)
+    np.testing.assert_allclose(g, 2 * X)
+    assert aux == {"n": 3}
+    _, pullback, aux = gg.vjp(lambda x: (x * x, "note"), X, has_aux=True)
+    np.testing.assert_allclose(pullback(V)[0], 2 * X * V)
+    assert aux == "note"
+
+
+def test_function_is_called_once():
+    calls = []
+
+    def f(x: Any) -> gg.Tensor:
+        calls.append(x)
+        return (x**3).sum()
+
+    for differentiate in (
+        gg.grad(f),
+        gg.value_and_grad(f),
+        gg.hessian(f),
+        lambda x: gg.hvp(f, x, V),
+        lambda x: gg.jvp(f, x, V),
+        lambda x: gg.vjp(f, x)[1](1.0),
+    ):
+        calls.clear()
+        differentiate(X)
+        assert len(calls) == 1
+
+
+def test_sweep_does_not_enter_what_the_function_closes_over(monkeypatch: pytest.MonkeyPatch):
+    from gpugrad.graph.op import OPS
+
+    swept = []
+    rule = OPS["square"].rules[0]
+    monkeypatch.setattr(OPS["square"], "rules", (lambda *a: swept.append(a) or rule(*a),))
+    outside = gg.square(gg.square(gg.tensor(X)))
+    gg.grad(lambda x: (x * outside + gg.square(x)).sum())(X)
+    assert len(swept) == 1
+    swept.clear()
+    g = gg.grad(lambda x: (x * outside).sum())(gg.square(gg.tensor(X)))
+    assert not swept
+    g.sum().backward()  # but the gradient depends on it
+    assert len(swept) == 2
+
+
+def test_under_no_autodiff_no_result_has_a_graph():
+    array = X.copy()
+    f = lambda x: (x**3).sum()
+    with gg.no_autodiff:
+        y, g = gg.value_and_grad(f)(array)
+        found = (y, g, gg.hessian(f)(array), gg.hvp(f, array, V), *gg.jvp(f, array, V))
+        z, pullback = gg.vjp(f, array)
+        found = (*found, z, *pullback(1.0))
+    assert all(t.creator is None for t in found)
+    with gg.no_autodiff:
+        for t in found:
+            t *= 0.0
+    np.testing.assert_array_equal(array, X)
+    del pullback, z
+    array[0] = 1.0
+
+
+@pytest.mark.parametrize("order", (1, 2, 3))
+def test_under_no_autodiff_the_values_are_the_same(order: int):
+    f: Callable[..., Any] = smooth
+    for _ in range(order - 1):
+        f = lambda x, f=f: (gg.grad(f)(x) * V).sum()
+    expected = gg.grad(f)(X)
+    with gg.no_autodiff:
+        np.testing.assert_allclose(gg.grad(f)(X), expected, rtol=1e-13)
+
+
+def test_gradients_of_two_arguments_do_not_share_memory():
+    f = lambda x, y: (x + y).sum()
+    with gg.no_autodiff:
+        gx, gy = gg.grad(f, (0, 1))(X, V)
+        identity = gg.vjp(lambda x: x, X)[1](V)[0]
+    assert not np.shares_memory(gx.data, gy.data)
+    assert not np.shares_memory(identity.data, V)
+
+
 @pytest.mark.parametrize(
     "call, error",
     [
@@ -215,6 +399,20 @@ def test_jacobian_of_shapes():
         (lambda: gg.vjp(lambda x: x * x, X)[1](np.ones(2)), ValueError),
         (lambda: gg.hvp(lambda x: x.sum(), X, np.ones(2)), ValueError),
         (lambda: gg.hvp(lambda x: x * x, X, V), gg.InvalidBackprop),
+        (lambda: gg.hvp(lambda x, y: x.sum(), (X, V), X), ValueError),
+        (lambda: gg.hvp(lambda x, y: x.sum(), (X, V), (X, A)), ValueError),
+        (lambda: gg.hvp(lambda x: x.sum(), np.arange(3), X), TypeError),
+        (lambda: gg.jvp(lambda x: x, X, np.ones(2)), ValueError),
+        (lambda: gg.jvp(lambda x: x, (X,), (X, X)), ValueError),
+        (lambda: gg.jvp(lambda p: p["a"], {"a": X}, {"b": X}), ValueError),
+        (lambda: gg.jvp(lambda x: 1.0, X, V), TypeError),
+        (lambda: gg.jvp(lambda x: x, np.arange(3), V), TypeError),
+        (lambda: gg.vjp(lambda x: [x, x], X)[1](X), ValueError),
+        (lambda: gg.vjp(lambda x: [x, x], X)[1]([X]), ValueError),
+        (lambda: gg.grad(lambda p: p["a"].sum())({"a": np.arange(3)}), TypeError),
+        (lambda: gg.hessian(lambda x: x * 2.0)(X), gg.InvalidBackprop),
+        (lambda: gg.hessian(lambda x: x.sum(), 1)(X), ValueError),
+        (lambda: gg.grad(lambda x: x.sum())(X * 1j), TypeError),
     ],
 )
 def test_errors(call: Callable[[], Any], error: type):

@@ -56,17 +56,6 @@ def test_numpys_function_is_gpugrads(name: str):
     np.testing.assert_allclose(found[0], call(np, X), rtol=1e-15)
 
 
-def test_every_public_function_that_numpy_has_is_reached():
-    x = gg.tensor(X)
-    from gpugrad import protocols
-
-    reached = set(protocols._UFUNCS.values()) | set(protocols._FUNCTIONS.values())
-    for name, function in PUBLIC.items():
-        if callable(getattr(np, name, None)):
-            assert function in reached, name
-    assert x.shape == (2, 3)
-
-
 def test_array_on_the_left_gives_a_tensor():
     x = gg.tensor(X)
     for y in (X + x, X - x, X * x, X / x, X**x, X @ x.T, np.float64(2) * x, np.float32(2) - x):
@@ -146,9 +135,9 @@ def test_questions_about_arrays_are_numpys():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: np.linalg.svd(x),
+        lambda x: np.linalg.lstsq(x, X),
         lambda x: np.fft.fft(x),
-        lambda x: np.median(x),
+        lambda x: np.nanmedian(x),
         lambda x: np.heaviside(x, 0.0),
         lambda x: np.add.reduce(x),
         lambda x: np.multiply.outer(x, x),
@@ -172,13 +161,6 @@ def test_creation_like_functions_take_tensors():
     assert set(creation.__all__) <= set(PUBLIC)
 
 
-def test_numpys_positional_dtype_and_out_are_not_taken_for_keepdims():
-    x = gg.tensor(X)
-    for call in (lambda: np.sum(x, 0, np.float32), lambda: np.max(x, 0, np.zeros(3))):
-        with pytest.raises(TypeError, match=r"keepdims is .*, expected True or False"):
-            call()
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -198,8 +180,8 @@ def test_cupys_functions_and_operators_keep_the_gradient(call: Any, cupy_standin
     host = gg.tensor(X)
     call(np, X, host).backward()
     np.testing.assert_allclose(gg.asnumpy(x.grad), host.grad, rtol=1e-15)
-    with pytest.raises(TypeError, match="cupy_sinh: gpugrad has no such function"):
-        cupy_standin.sinh(x)
+    with pytest.raises(TypeError, match="gpugrad has no derivative of heaviside"):
+        cupy_standin.heaviside(x, 0.5)
 
 
 def test_other_classes_may_claim_an_operation():

@@ -65,6 +65,8 @@ def helped(cp: Any, elementwise: Iterable[str]) -> dict[str, Any]:
     functions |= _shaping(cp)
     functions |= _indexing(cp)
     functions |= _creation(cp)
+    functions |= _running(cp)
+    functions["solve"] = _solve(cp)
     functions["errstate"] = _errstate
     return functions
 
@@ -72,6 +74,21 @@ def helped(cp: Any, elementwise: Iterable[str]) -> dict[str, Any]:
 def _errstate(**kinds: str) -> AbstractContextManager[None]:
     """Do nothing: CuPy gives no floating-point warnings."""
     return nullcontext()
+
+
+# ---------------------------------------------------------------------------------- linear algebra
+
+
+def _solve(cp: Any) -> Callable[..., Any]:
+    def solve(a: Any, b: Any) -> Any:
+        if b.ndim == 1:
+            return solve(a, b[:, None])[..., 0]
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        return cp.linalg.solve(
+            cp.broadcast_to(a, (*batch, *a.shape[-2:])), cp.broadcast_to(b, (*batch, *b.shape[-2:]))
+        )
+
+    return solve
 
 
 # ------------------------------------------------------------------------------------ elementwise
@@ -273,6 +290,9 @@ def _shaping(cp: Any) -> dict[str, Callable[..., Any]]:
         for x in (x1, x2, out):
             if isinstance(x, np.ndarray):
                 _refuse_host("matmul", x)
+        for x in (x1, x2):
+            if not getattr(x, "ndim", 0):
+                raise ValueError(f"matmul: got an operand of no dimension ({x}), expected arrays")
         return cp.matmul(x1, x2, out=out, **options)
 
     def apply_where(fn: Any, *args: Any, where: Any, out: Any = None) -> Any:
@@ -305,6 +325,27 @@ def _creation(cp: Any) -> dict[str, Callable[..., Any]]:
         return creation
 
     return {word: guarded(word) for word in ("array", "asarray", "ascontiguousarray")}
+
+
+# ------------------------------------------------------------------------------- running extremes
+
+
+def _running(cp: Any) -> dict[str, Callable[..., Any]]:
+    def running(join: Callable[..., Any]) -> Callable[..., Any]:
+        def scan(x: Any, axis: int) -> Any:
+            # after each pass an element knows twice as many of those before it
+            y = x.copy()
+            head = (slice(None),) * (axis % x.ndim)
+            distance = 1
+            while distance < x.shape[axis]:
+                later = (*head, slice(distance, None))
+                y[later] = join(y[later], y[(*head, slice(-distance))])
+                distance *= 2
+            return y
+
+        return scan
+
+    return {"cummax": running(cp.maximum), "cummin": running(cp.minimum)}
 
 
 # --------------------------------------------------------------------------------------- indexing

@@ -32,6 +32,7 @@ from gpugrad.backend import cupy_functions
 __all__ = [
     "CONSTANTS",
     "CREATION",
+    "DECOMPOSITIONS",
     "DIFFERENCES",
     "ELEMENTWISE",
     "INDEXING",
@@ -41,6 +42,7 @@ __all__ = [
     "REDUCTIONS",
     "SCANS",
     "SHAPING",
+    "in_single",
     "namespace_of",
     "numpy_namespace",
     "shared",
@@ -73,6 +75,8 @@ INDEXING = tuple(
     """.split()
 )
 LINEAR = tuple("dot einsum inner linalg matmul outer tensordot trace vdot".split())
+# Of the submodule linalg in both libraries; `norm` is written in the vocabulary, by its rule.
+DECOMPOSITIONS = tuple("cholesky det eigh inv pinv qr slogdet solve svd".split())
 CREATION = tuple(
     """
     arange array asarray ascontiguousarray copy empty empty_like eye full full_like linspace ones
@@ -187,9 +191,21 @@ def _apply_where(fn: Any, *args: Any, where: Any, out: Any = None) -> Any:
     return out
 
 
+def _cummax(x: Any, axis: int) -> np.ndarray:
+    """Return the largest of the elements up to each along `axis`; from a nan on, nan."""
+    return np.maximum.accumulate(x, axis=axis)
+
+
+def _cummin(x: Any, axis: int) -> np.ndarray:
+    """Return the smallest of the elements up to each along `axis`; from a nan on, nan."""
+    return np.minimum.accumulate(x, axis=axis)
+
+
 _NUMPY_EXTRAS: dict[str, Any] = {
     "add_at": _add_at,
     "apply_where": _apply_where,
+    "cummax": _cummax,
+    "cummin": _cummin,
     "errstate": np.errstate,
     "getitem": operator.getitem,
     "put": _put,
@@ -198,7 +214,9 @@ _NUMPY_EXTRAS: dict[str, Any] = {
 numpy_namespace = Namespace(
     "numpy",
     np,
-    {word: getattr(np, word) for word in _FROM_MODULE + _NUMPYS_IN_BOTH} | _NUMPY_EXTRAS,
+    {word: getattr(np, word) for word in _FROM_MODULE + _NUMPYS_IN_BOTH}
+    | {word: getattr(np.linalg, word) for word in DECOMPOSITIONS}
+    | _NUMPY_EXTRAS,
 )
 _namespaces: dict[Any, Namespace] = {np: numpy_namespace}
 _shared: dict[str, Callable[..., Any]] = {}
@@ -210,6 +228,7 @@ def namespace_of(module: ModuleType | Any) -> Namespace:
     if namespace is None:
         functions = {word: getattr(module, word) for word in _FROM_MODULE}
         functions |= {word: getattr(np, word) for word in _NUMPYS_IN_BOTH}
+        functions |= {word: getattr(module.linalg, word) for word in DECOMPOSITIONS}
         functions |= cupy_functions.helped(module, ELEMENTWISE)
         namespace = Namespace("cupy", module, functions)
         for word, body in _shared.items():
@@ -230,7 +249,7 @@ def shared(body: Callable[..., Any]) -> Callable[..., Any]:
 # ---------------------------------------------------- words written once, in the vocabulary itself
 
 
-def _in_single(xp: Any, body: Callable[[Any, Any], Any], x: Any) -> Any:
+def in_single(xp: Any, body: Callable[[Any, Any], Any], x: Any) -> Any:
     """Return `body(xp, x)`, worked out in float32 for float16 and in float64 for integers."""
     dtype = getattr(x, "dtype", None)
     if dtype is None or (dtype.kind in "fc" and dtype.itemsize > 2):
@@ -263,21 +282,27 @@ def _softplus(xp: Any, x: Any) -> Any:
 
 
 @shared
+def cast(xp: Any, x: Any, dtype: Any) -> Any:
+    """Return `x` in another dtype."""
+    return x.astype(dtype)
+
+
+@shared
 def sigmoid(xp: Any, x: Any) -> Any:
     """Return 1 / (1 + exp(-x)), without warning or nan for any x; range [0, 1]."""
-    return _in_single(xp, _sigmoid, x)
+    return in_single(xp, _sigmoid, x)
 
 
 @shared
 def softplus(xp: Any, x: Any) -> Any:
     """Return log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|)), which never overflows."""
-    return _in_single(xp, _softplus, x)
+    return in_single(xp, _softplus, x)
 
 
 @shared
 def log_sigmoid(xp: Any, x: Any) -> Any:
     """Return log(sigmoid(x)) = -softplus(-x), finite where sigmoid(x) underflows to 0."""
-    return _in_single(xp, lambda xp, x: -_softplus(xp, -x), x)
+    return in_single(xp, lambda xp, x: -_softplus(xp, -x), x)
 
 
 # ------------------------------------------------------------------------ differences on the GPU
@@ -318,6 +343,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "add_at accumulates every dtype; floating sums may differ in the last bit from run to run",
     ),
     Difference(
+        "ufunc.accumulate",
+        "every ufunc",
+        "add and multiply only",
+        "cummax and cummin run in log2(n) passes",
+    ),
+    Difference(
         "out-of-range fancy indices",
         "IndexError",
         "wrap around silently",
@@ -335,6 +366,25 @@ DIFFERENCES: tuple[Difference, ...] = (
         "floats before NumPy 2.1, integers since",
         "integers",
         "left as they are",
+    ),
+    Difference(
+        "inv, solve, cholesky of singular or not positive definite matrices",
+        "LinAlgError",
+        "not a number, infinities or what was left there",
+        "left as they are: looking would wait for the GPU; "
+        'cupyx.errstate(linalg="raise") makes CuPy look',
+    ),
+    Difference(
+        "signs of singular vectors, eigenvectors and the rows of R",
+        "those of LAPACK",
+        "those of cuSOLVER",
+        "left as they are: only what does not depend on them is the same on both",
+    ),
+    Difference(
+        "solve with leading axes that broadcast",
+        "accepted",
+        "refused",
+        "both operands are broadcast first",
     ),
     Difference("einsum out=", "accepted", "refused", "computed, then copied into out"),
     Difference(
@@ -390,5 +440,18 @@ DIFFERENCES: tuple[Difference, ...] = (
         "all of NumPy's methods",
         "few of them, other streams",
         "gpugrad.random's own generator, the same bits on both",
+    ),
+    Difference(
+        "functions of the library called with a tensor",
+        "every function that NumPy's protocols pass reaches gpugrad's",
+        "elementwise functions ask their operands, others call its methods or refuse it",
+        "cupy.exp(x) and cupy_array * x are gpugrad's; for cupy.sum(x) write numpy.sum(x) or "
+        "gpugrad.sum(x), which stay on the GPU",
+    ),
+    Difference(
+        "a tensor assigned into a raw array, array[k] = x",
+        "copies the values; no protocol lets gpugrad see it",
+        "asks for a NumPy array",
+        "on the GPU TypeError; assign x.data",
     ),
 )

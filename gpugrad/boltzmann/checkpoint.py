@@ -1,22 +1,20 @@
 """Files of machines and of training in progress: safetensors with JSON in its header, no pickle.
 
-One file holds everything, so that it is replaced as a whole: the new content goes to a temporary
-file beside it, is forced to the disk and takes the old one's name. Whenever the process is killed,
-the name leads to a complete file: the last one or the one before.
+One file holds everything, so that it is replaced as a whole (:mod:`gpugrad.atomic_file`). Whenever
+the process is killed, the name leads to a complete file: the last one or the one before.
 
     header["__metadata__"]["gpugrad"] = {"format": "model" | "checkpoint", "version": 1, ...}
     tensors                             by name: "weights.0.matrix", "chains.1", ...
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.array_module import asnumpy
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
@@ -27,6 +25,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "model_info",
+    "remove_leftovers",
     "save_checkpoint",
     "save_model",
     "write_atomically",
@@ -47,50 +46,6 @@ def _library() -> Any:
             'files of machines need the package safetensors: pip install "gpugrad[train]"'
         ) from error
     return safetensors
-
-
-def write_atomically(path: Any, content: bytes) -> None:
-    """Put `content` under the name `path`: entirely, or not at all.
-
-    Parameters
-    ----------
-    path : str or path
-        In a folder that exists. A file of that name is replaced.
-    content : bytes
-    """
-    path = Path(path)
-    # a leading dot and no pattern that a reader of *.safetensors would pick up
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _umask() -> int:
-    # the only way to read it is to set it
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def remove_leftovers(path: Any) -> None:
-    """Delete temporary files that a killed `write_atomically` of this path left behind."""
-    path = Path(path)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
 
 
 def _write(path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from fastrlock.rlock import FastRLock
 
-from gpugrad.graph.vertex import CLEARED, Vertex
+from gpugrad.graph.vertex import CLEARED, UNGUARDED, Vertex
 
 __all__ = ["Hold", "Use", "adopt", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
 
@@ -33,7 +33,10 @@ _waiting: dict[int, dict[int, weakref.ref]] = {}
 
 
 def _protect(array: np.ndarray) -> bool:
-    """Take one lock on `array`; False if it was read-only by its owner's wish."""
+    """Take one lock on `array`; False if it was read-only by its owner's wish, or would stay so."""
+    base = array.base
+    if base is not None and not isinstance(base, ndarray) and not _is_restorable(base):
+        return False
     key = id(array)
     # No call stands between the look and the write: it could start the garbage collector, and with
     # it the release of this very array.
@@ -50,6 +53,17 @@ def _protect(array: np.ndarray) -> bool:
     return True
 
 
+def _is_restorable(base: Any) -> bool:
+    """Whether NumPy would let an array over the memory of `base` become writeable again.
+
+    It would not for memory imported by DLPack, whose base is a capsule.
+    """
+    try:
+        return not memoryview(base).readonly
+    except TypeError:
+        return False
+
+
 def _waits(view: np.ndarray) -> bool:
     ref = _waiting.get(id(view.base), {}).get(id(view))
     return ref is not None and ref() is view
@@ -59,8 +73,12 @@ def adopt(view: np.ndarray, source: np.ndarray) -> None:
     """Let `view`, made of `source` and read-only for that alone, become writeable with its base."""
     with _lock:
         base = id(view.base)
-        if base in _guarded and (id(source) in _guarded or _waits(source)):
-            _waiting.setdefault(base, {})[id(view)] = weakref.ref(view)
+        if base in _guarded:
+            if id(source) in _guarded or _waits(source):
+                _waiting.setdefault(base, {})[id(view)] = weakref.ref(view)
+        elif source.flags.writeable and id(view) not in _guarded:
+            # another thread released the base since the view was made
+            view.setflags(write=True)
 
 
 def _release(array: np.ndarray) -> None:
@@ -118,7 +136,7 @@ class Use:
 
 
 def use_of_leaf(vertex: Vertex) -> Use | Hold:
-    """The record that all consumers of a leaf share.
+    """The record that all consumers of a leaf share, or of a result recorded without the guard.
 
     While its array is private the leaf keeps its Use for good, and nothing is made for a graph;
     once it is exposed, the record must die with the last consumer, and the leaf only refers to it.
@@ -127,6 +145,8 @@ def use_of_leaf(vertex: Vertex) -> Use | Hold:
     if not vertex.exposed:
         if own is None:
             with _lock:
+                if vertex.exposed:  # by another thread, since it was looked at
+                    return use_of_leaf(vertex)
                 own = vertex.own
                 if own is None:
                     own = vertex.own = Use()
@@ -154,18 +174,35 @@ def _alone() -> int:
 _ALONE = _alone()
 
 
-def expose(vertex: Vertex, guard: bool) -> None:
-    """`vertex.data` is about to leave the graph: protect it if the graph depends on it."""
-    if vertex.exposed:
+def expose(vertex: Vertex) -> None:
+    """`vertex.data` is about to leave the graph: protect it if a guarded graph depends on it."""
+    with _lock:
+        if vertex.exposed:
+            return
+        vertex.exposed = True
+        if vertex.op is None or type(vertex.own) is Use:
+            use = vertex.own if _references(vertex) > _ALONE else None
+            if use is not None:
+                use.hold = Hold(vertex.data)
+            vertex.own = use if use is None else weakref.ref(use)
+        elif vertex.op is not CLEARED and vertex.holds is not UNGUARDED:
+            vertex.own = Hold(vertex.data)
+        else:
+            _wait_for_base(vertex.data)
+
+
+def _wait_for_base(view: Any) -> None:
+    """Protect a view that no graph depends on for as long as one depends on its base.
+
+    NumPy does so for views of read-only arrays; this one was made before its base was protected.
+    """
+    if not isinstance(view, ndarray) or not view.flags.writeable:
         return
-    vertex.exposed = True
-    if vertex.op is None:
-        use = vertex.own if _references(vertex) > _ALONE else None
-        if use is not None:
-            use.hold = Hold(vertex.data)
-        vertex.own = use if use is None else weakref.ref(use)
-    elif vertex.op is not CLEARED and guard:
-        vertex.own = Hold(vertex.data)
+    with _lock:
+        base = id(view.base)
+        if base in _guarded:
+            view.setflags(write=False)
+            _waiting.setdefault(base, {})[id(view)] = weakref.ref(view)
 
 
 def is_guarded(array: Any) -> bool:

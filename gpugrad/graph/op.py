@@ -158,6 +158,9 @@ def run_elementwise(
         return getattr(xp, op.name)(
             *operands, **{k: v for k, v in options.items() if v is not None}
         )
+    if where is not None:
+        # all elements are computed: those that are not wanted must not warn
+        operands = [xp.where(where, a, op.safe) if is_float(a) else a for a in operands]
     result = op.forward(xp, *operands)
     if out is None:
         return result
@@ -170,6 +173,12 @@ def run_elementwise(
     else:
         xp.copyto(out, result, where=where, casting="same_kind")
     return out
+
+
+def is_float(x: Any) -> bool:
+    """Whether an operand is a float, or an array or tensor of them."""
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, float) or (dtype is not None and dtype.kind == "f")
 
 
 def copy_into(function: str, xp: Any, out: Any, result: Any) -> Any:

@@ -9,32 +9,39 @@ masked elements are kept out by selection: a product with 0 would keep a nan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from gpugrad.errors import InvalidBackprop
+from gpugrad.backend.array_module import get_array_module
+from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import InvalidBackprop, SkipGradient
+from gpugrad.graph.op import is_float
 from gpugrad.graph.vertex import CLEARED, Vertex
 
-__all__ = ["clear_graph", "fit", "sweep"]
+__all__ = ["clear_graph", "fit", "sweep", "sweep_toward"]
 
 
 Pairs = list[tuple[Vertex, Any]]
+# whether any graph of this process has had arrays on more than one device
+_several_devices = False
 
 
-def sweep(
-    root: Vertex, seed: Any, xp: Any, lift: Callable[[Vertex], Any] | None = None
-) -> tuple[Pairs, dict[Vertex, Any], list[Vertex]]:
+def expect_several_devices() -> None:
+    """From now on choose the words of raw arrays anew for each vertex."""
+    global _several_devices
+    _several_devices = True
+
+
+def sweep(root: Vertex, seed: Any, xp: Any) -> tuple[Pairs, dict[Vertex, Any], list[Vertex]]:
     """Cotangents of every vertex that `root` depends on through non-constant vertices.
 
     Parameters
     ----------
     root : Vertex
-    seed : array or Tensor
+    seed : array
         Cotangent of `root`, of its shape and dtype.
     xp : namespace
-        The words that the rules are evaluated in.
-    lift : callable, optional
-        What a rule is given for a vertex; by default its raw array.
+        The words that the rules are evaluated in: NumPy's or CuPy's.
 
     Returns
     -------
@@ -66,18 +73,17 @@ def sweep(
         params = vertex.params
         where = vertex.where
         y = vertex.data
-        binary = len(inputs) == 2 and lift is None and where is None and not params
+        if _several_devices:
+            xp = namespace_of(get_array_module(y))
+        binary = len(inputs) == 2 and where is None and not params
         if binary:  # written out: it is most of what is swept, and half the cost
             x1, x2 = inputs
             if type(x1) is Vertex:
                 x1 = x1.data
             if type(x2) is Vertex:
                 x2 = x2.data
-        elif lift is None:
-            args = [p.data if type(p) is Vertex else p for p in inputs]
         else:
-            args = [lift(p) if type(p) is Vertex else p for p in inputs]
-            y = lift(vertex)
+            args = [p.data if type(p) is Vertex else p for p in inputs]
         if where is not None:
             g, y, args = _inside_mask(xp, vertex.op, where, g, y, args)
         i = 0
@@ -86,7 +92,10 @@ def sweep(
             i += 1
             if type(parent) is not Vertex or parent.constant:
                 continue
-            gx = rule(xp, g, y, x1, x2) if binary else rule(xp, g, y, *args, **params)
+            try:
+                gx = rule(xp, g, y, x1, x2) if binary else rule(xp, g, y, *args, **params)
+            except SkipGradient:
+                continue  # of a leaf only: nothing waits for it
             if where is not None:
                 gx = xp.where(where, gx, 0)
             data = parent.data
@@ -94,7 +103,7 @@ def sweep(
                 gx = fit(xp, gx, data.shape, data.dtype)
             if parent in found:
                 found[parent] = found[parent] + gx
-            elif gx is g and parent.op is None and lift is None:
+            elif gx is g and parent.op is None:
                 # a leaf keeps its gradient for long: it gets memory of its own
                 found[parent] = gx.copy()
             else:
@@ -106,6 +115,120 @@ def sweep(
                 else:
                     ready.append(parent)
     return inner, found, constants
+
+
+def sweep_toward(
+    targets: Iterable[Vertex],
+    roots: Sequence[Vertex],
+    seeds: Sequence[Any],
+    xp: Any,
+    lift: Callable[[Vertex], Any] | None = None,
+) -> dict[Vertex, Any]:
+    """Cotangents of `targets`, from those of `roots`, by what lies between them alone.
+
+    The graph is left as it is. A target is where the sweep ends, whatever made it: another target
+    that it was computed from gets nothing through it.
+
+    Parameters
+    ----------
+    targets, roots : Vertex
+    seeds : sequence of array or Tensor
+        One cotangent for each root, of its shape and dtype.
+    xp : namespace
+        The words that the rules are evaluated in.
+    lift : callable, optional
+        What a rule is given for a vertex; by default its raw array.
+
+    Returns
+    -------
+    dict
+        target -> cotangent, of the targets that a root depends on. In memory of its own where the
+        arrays are raw.
+
+    Raises
+    ------
+    InvalidBackprop
+        Part of the graph was cleared.
+    """
+    ends = set(targets)
+    waiting = _count_edges_toward(ends, roots)
+    found: dict[Vertex, Any] = {}
+    for root, seed in zip(roots, seeds, strict=True):
+        if root in waiting:
+            found[root] = found[root] + seed if root in found else seed
+            if lift is None and root in ends and found[root] is seed:
+                found[root] = seed.copy()
+    ready = [v for v in found if not waiting[v] and v not in ends]
+    while ready:
+        vertex = ready.pop()
+        g = found.pop(vertex)
+        op, where, params = vertex.op, vertex.where, vertex.params
+        if lift is None:
+            y = vertex.data
+            if _several_devices:
+                xp = namespace_of(get_array_module(y))
+            args = [p.data if type(p) is Vertex else p for p in vertex.inputs]
+        else:
+            y = lift(vertex)
+            args = [lift(p) if type(p) is Vertex else p for p in vertex.inputs]
+        if where is not None:
+            g, y, args = _inside_mask(xp, op, where, g, y, args)
+        for i, parent in enumerate(vertex.inputs):
+            if type(parent) is not Vertex or parent not in waiting:
+                continue
+            left = waiting[parent] = waiting[parent] - 1
+            try:
+                gx = op.rules[i](xp, g, y, *args, **params)
+            except SkipGradient:
+                gx = None
+            if gx is not None:
+                if where is not None:
+                    gx = xp.where(where, gx, 0)
+                data = parent.data
+                if gx.shape != data.shape or gx.dtype != data.dtype:
+                    gx = fit(xp, gx, data.shape, data.dtype)
+                if parent in found:
+                    found[parent] = found[parent] + gx
+                elif lift is None and parent in ends and (gx is g or gx.base is not None):
+                    found[parent] = gx.copy()
+                else:
+                    found[parent] = gx
+            if not left and parent in found and parent not in ends:
+                ready.append(parent)
+    return found
+
+
+def _count_edges_toward(ends: set[Vertex], roots: Sequence[Vertex]) -> dict[Vertex, int]:
+    """How many edges lead into each vertex that lies on a way from `roots` to `ends`."""
+    leads = dict.fromkeys(ends, True)
+    opened: set[Vertex] = set()
+    stack = [root for root in roots if not root.constant]
+    waiting: dict[Vertex, int] = {}
+    while stack:
+        vertex = stack[-1]
+        if vertex in leads:
+            stack.pop()
+            if vertex in ends:
+                waiting.setdefault(vertex, 0)
+        elif vertex in opened:  # all that it was computed from has been looked at
+            stack.pop()
+            parents = [p for p in vertex.inputs if type(p) is Vertex and leads.get(p)]
+            leads[vertex] = bool(parents)
+            if parents:
+                waiting.setdefault(vertex, 0)
+                for parent in parents:
+                    waiting[parent] = waiting.get(parent, 0) + 1
+        else:
+            opened.add(vertex)
+            if vertex.op is CLEARED:
+                raise InvalidBackprop(
+                    f"backward: a tensor of shape {vertex.data.shape} that the result depends on "
+                    "was cleared by a backward() or clear_graph(); compute the result again"
+                )
+            for parent in vertex.inputs:
+                if type(parent) is Vertex and not parent.constant and parent not in leads:
+                    stack.append(parent)
+    return waiting
 
 
 def _count_consumers(root: Vertex) -> tuple[dict[Vertex, int], list[Vertex]]:
@@ -146,13 +269,8 @@ def _inside_mask(xp: Any, op: Any, where: Any, g: Any, y: Any, args: list) -> tu
     return (
         xp.where(where, g, 0),
         xp.where(where, y, 1),
-        [_select(xp, where, a, op.safe) if _is_float(a) else a for a in args],
+        [_select(xp, where, a, op.safe) if is_float(a) else a for a in args],
     )
-
-
-def _is_float(x: Any) -> bool:
-    dtype = getattr(x, "dtype", None)
-    return isinstance(x, float) or (dtype is not None and dtype.kind == "f")
 
 
 def _select(xp: Any, where: Any, x: Any, safe: float) -> Any:
@@ -173,7 +291,7 @@ def fit(xp: Any, g: Any, shape: tuple, dtype: Any) -> Any:
         if g.shape != shape:
             g = xp.broadcast_to(g, shape)
     if g.dtype != dtype:
-        g = g.astype(dtype)
+        g = xp.cast(g, dtype)
     return g
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["CLEARED", "Vertex"]
+__all__ = ["CLEARED", "UNGUARDED", "Vertex"]
 
 
 class _Cleared:
@@ -18,6 +18,7 @@ class _Cleared:
 
 
 CLEARED: Any = _Cleared()
+UNGUARDED: Any = ()
 
 
 class Vertex:
@@ -42,7 +43,8 @@ class Vertex:
     grad_shared : bool
         `grad` may be the same memory as another vertex's; `Tensor.grad` copies it when asked.
     holds : sequence
-        The guard's records of the arrays that this vertex depends on; dropped with the vertex.
+        The guard's records of the arrays that this vertex depends on; dropped with the vertex. It
+        is UNGUARDED, and no other sequence, if it was recorded while the guard was off.
     own : Hold | Use | weakref to one of them | None
         The guard's record of `data`: a Hold for a vertex with an operation, a Use for a leaf.
     exposed : bool

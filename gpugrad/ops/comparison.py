@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.backend.array_module import get_array_module
+from gpugrad.backend.array_module import check_same_device
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import explain
 from gpugrad.tensor import Tensor
 
 __all__ = [
@@ -51,7 +52,17 @@ QUESTIONS = (
     "signbit",
 )
 # piecewise constant functions of reals: asked of a variable they would drop its gradient unseen
-CONSTANT_ONLY = ("ceil", "divmod", "floor", "floor_divide", "fmod", "remainder", "rint", "trunc")
+CONSTANT_ONLY = (
+    "ceil",
+    "divmod",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "remainder",
+    "rint",
+    "sign",
+    "trunc",
+)
 
 
 def raw(x: Any) -> Any:
@@ -63,7 +74,12 @@ def array_answer(name: str, *xs: Any, **options: Any) -> Any:
     """NumPy's or CuPy's function `name` of the tensors' arrays."""
     values = [raw(x) for x in xs]
     options = {k: raw(v) for k, v in options.items() if v is not None}
-    return getattr(namespace_of(get_array_module(*values)), name)(*values, **options)
+    function = getattr(namespace_of(check_same_device(name, *values)), name)
+    try:
+        return function(*values, **options)
+    except Exception as error:
+        explain(error, name, values)
+        raise
 
 
 def constant_answer(name: str, *xs: Any, **options: Any) -> Any:
@@ -74,7 +90,7 @@ def constant_answer(name: str, *xs: Any, **options: Any) -> Any:
     ValueError
         An operand takes gradients.
     """
-    for x in xs:
+    for x in (*xs, *options.values()):
         if isinstance(x, Tensor) and not x.constant:
             raise ValueError(
                 f"{name}: got a tensor that takes gradients, expected constants; the function is "

@@ -19,8 +19,10 @@ __all__ = [
     "eye",
     "full",
     "full_like",
+    "geomspace",
     "identity",
     "linspace",
+    "logspace",
     "ones",
     "ones_like",
     "tensor",
@@ -67,8 +69,9 @@ def tensor(
     """
     if isinstance(arr_like, Tensor) and not copy and device is None:
         same = dtype is None or np.dtype(dtype) == arr_like.dtype
-        if same and constant in (None, arr_like.constant) and ndmin <= arr_like.ndim:
-            return arr_like
+        if same and constant in (None, arr_like.constant):
+            missing = ndmin - arr_like.ndim
+            return arr_like[(None,) * missing] if missing > 0 else arr_like
     if not hasattr(arr_like, "dtype"):
         arr_like = as_operand("tensor", arr_like)
         if device is None and not hasattr(arr_like, "get"):
@@ -111,6 +114,7 @@ def _number(function: str, x: Any) -> Any:
 
 def _made(word: str, *args: Any, constant: bool | None, device: Any, **options: Any) -> Tensor:
     numbers = [_number(word, x) for x in args]
+    options = {name: _number(word, x) for name, x in options.items()}
     with on(device):
         data = getattr(module_for(device), word)(*numbers, **options)
     return Tensor(data, constant=constant, copy=False)._as_private()
@@ -179,6 +183,47 @@ def linspace(
     )
 
 
+def logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: float = 10,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    constant: bool | None = None,
+    device: Any = None,
+) -> Tensor:
+    """`num` numbers from ``base**start`` to ``base**stop``, neighbours in equal proportion."""
+    options = {"num": num, "endpoint": endpoint, "base": base, "dtype": dtype, "axis": axis}
+    return _made("logspace", start, stop, constant=constant, device=device, **options)
+
+
+def geomspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    constant: bool | None = None,
+    device: Any = None,
+) -> Tensor:
+    """`num` numbers from `start` to `stop`, neighbours in equal proportion.
+
+    Raises
+    ------
+    ValueError
+        One of the ends is 0.
+    """
+    ends = _number("geomspace", start), _number("geomspace", stop)
+    # CuPy has no geomspace: the numbers, which are few, are made on the host and taken there
+    data = np.geomspace(*ends, num=num, endpoint=endpoint, dtype=dtype, axis=axis)
+    return Tensor(to_device(data, device), constant=constant, copy=False)._as_private()
+
+
 def eye(
     N: int,
     M: int | None = None,
@@ -207,8 +252,8 @@ def _like(
     shape = data.shape if shape is None else shape
     numbers = [_number(f"{word}_like", x) for x in fill]
     made = getattr(xp, word)(shape, *numbers, dtype=data.dtype if dtype is None else dtype)
-    if constant is None and isinstance(other, Tensor) and made.dtype.kind == "f":
-        constant = other.constant
+    if constant is None and made.dtype.kind == "f":
+        constant = other.constant if isinstance(other, Tensor) else True
     return Tensor(made, constant=constant, copy=False)._as_private()
 
 

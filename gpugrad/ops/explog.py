@@ -27,7 +27,7 @@ __all__ = [
 def _share(xp: Any, g: Any, x1: Any, x2: Any, base: float) -> Any:
     """The fraction of the sum base^x1 + base^x2 that is the first term's, times g."""
     # both infinite and equal: the difference is nan, the limit is 0
-    tie = xp.equal(x1, x2)
+    tie = xp.logical_and(xp.equal(x1, x2), xp.isinf(x1))
     return g * xp.sigmoid(base * (xp.where(tie, 0, x1) - xp.where(tie, 0, x2)))
 
 
@@ -52,13 +52,14 @@ SIGMOID = elementwise("sigmoid", lambda xp, g, y, x: g * y * xp.sigmoid(-x))
 SOFTPLUS = elementwise("softplus", lambda xp, g, y, x: g * xp.sigmoid(x))
 LOG_SIGMOID = elementwise("log_sigmoid", lambda xp, g, y, x: g * xp.sigmoid(-x))
 
-exp = ufunc(EXP, "e to the power x.")
-expm1 = ufunc(EXPM1, "exp(x) - 1, accurate for small x.")
-exp2 = ufunc(EXP2, "2 to the power x.")
-log = ufunc(LOG, "The natural logarithm.")
-log1p = ufunc(LOG1P, "log(1 + x), accurate for small x.")
-log2 = ufunc(LOG2, "The logarithm to base 2.")
-log10 = ufunc(LOG10, "The logarithm to base 10.")
+_X1 = ("x1",)
+exp = ufunc(EXP, "e to the power x.", operands=_X1)
+expm1 = ufunc(EXPM1, "exp(x) - 1, accurate for small x.", operands=_X1)
+exp2 = ufunc(EXP2, "2 to the power x.", operands=_X1)
+log = ufunc(LOG, "The natural logarithm.", operands=_X1)
+log1p = ufunc(LOG1P, "log(1 + x), accurate for small x.", operands=_X1)
+log2 = ufunc(LOG2, "The logarithm to base 2.", operands=_X1)
+log10 = ufunc(LOG10, "The logarithm to base 10.", operands=_X1)
 logaddexp = ufunc(LOGADDEXP, "log(exp(x1) + exp(x2)), without overflow.")
 logaddexp2 = ufunc(LOGADDEXP2, "log2(2**x1 + 2**x2), without overflow.")
 sigmoid = ufunc(SIGMOID, "The logistic function 1 / (1 + exp(-x)); range [0, 1], no overflow.")

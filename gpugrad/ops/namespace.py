@@ -12,13 +12,26 @@ from gpugrad.ops import (
     arithmetic,
     comparison,
     creation,
+    decompositions,
+    determinants,
+    devices,
+    einsum,
     explog,
     hyperbolic,
     indexing,
+    interpolation,
+    inverses,
     joining,
     linalg,
+    norms,
+    padding,
     reductions,
+    scans,
+    sequences,
     shaping,
+    sorting,
+    special,
+    trigonometric,
 )
 from gpugrad.tensor import Tensor
 
@@ -29,21 +42,44 @@ def _put_view(x: Any, value: Any, *, recipe: tuple, index: Any) -> Tensor:
     return apply(PUT_VIEW, (x, value), {"recipe": recipe, "index": index})
 
 
+def _cast(x: Any, dtype: Any) -> Tensor:
+    return apply(OPS["cast"], (x,), {"dtype": dtype})
+
+
 PUBLIC: dict[str, Any] = {}
 for _module in (
     arithmetic,
     comparison,
     creation,
+    decompositions,
+    determinants,
+    devices,
+    einsum,
     explog,
     hyperbolic,
     indexing,
+    inverses,
+    interpolation,
     joining,
     linalg,
+    norms,
+    padding,
     reductions,
+    scans,
+    sequences,
     shaping,
+    sorting,
+    special,
+    trigonometric,
 ):
     for _name in _module.__all__:
         PUBLIC[_name] = getattr(_module, _name)
 
-tensor_namespace = Namespace("gpugrad", None, PUBLIC | {"put_view": _put_view})
-assert set(OPS) - {"cast"} <= set(vars(tensor_namespace)), "an op without a word for Tensors"
+# words of rules that are no public functions
+_WORDS = {
+    "cast": _cast,
+    "linear_recurrence": scans.solve_recurrence,
+    "put_view": _put_view,
+}
+tensor_namespace = Namespace("gpugrad", None, PUBLIC | _WORDS)
+assert set(OPS) <= set(vars(tensor_namespace)), "an op without a word for Tensors"

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from gpugrad.apply import apply
-from gpugrad.graph.op import operation
-from gpugrad.tensor import Tensor
+from gpugrad.backend.array_module import asnumpy
+from gpugrad.graph.op import Op, operation
+from gpugrad.tensor import Tensor, as_operand, forget_gradients
 
 __all__ = [
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "broadcast_to",
     "expand_dims",
+    "flatten",
     "moveaxis",
     "ravel",
+    "repeat",
     "reshape",
+    "roll",
     "squeeze",
     "swapaxes",
+    "tile",
     "transpose",
 ]
+
+
+def as_tensor(function: str, x: Any) -> Tensor:
+    """`x` itself if it is a tensor, else a constant one that shows its memory."""
+    if isinstance(x, Tensor):
+        return x
+    return Tensor(as_operand(function, x), constant=True, copy=False)
 
 
 def _back_to_shape(xp: Any, g: Any, y: Any, x: Any, **params: Any) -> Any:
@@ -29,6 +45,16 @@ def _back_to_shape(xp: Any, g: Any, y: Any, x: Any, **params: Any) -> Any:
 @operation("reshape", _back_to_shape, may_view=True)
 def RESHAPE(xp: Any, x: Any, *, shape: Any) -> Any:
     return xp.reshape(x, shape)
+
+
+RAVEL = operation("ravel", _back_to_shape, may_view=True)(lambda xp, x: xp.ravel(x))
+FLATTEN = operation("flatten", _back_to_shape)(lambda xp, x: x.flatten())
+ATLEAST_1D, ATLEAST_2D, ATLEAST_3D = (
+    operation(f"atleast_{n}d", _back_to_shape, may_view=True)(
+        lambda xp, x, shape: xp.reshape(x, shape)
+    )
+    for n in (1, 2, 3)
+)
 
 
 @operation("expand_dims", _back_to_shape, may_view=True)
@@ -76,6 +102,47 @@ def BROADCAST_TO(xp: Any, x: Any, *, shape: Any) -> Any:
     return xp.broadcast_to(x, shape)
 
 
+def _minus(shift: Any) -> Any:
+    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+
+
+@operation("roll", lambda xp, g, y, x, *, shift, axis: xp.roll(g, _minus(shift), axis=axis))
+def ROLL(xp: Any, x: Any, *, shift: Any, axis: Any) -> Any:
+    return xp.roll(x, shift, axis=axis)
+
+
+def _repeat_rule(xp: Any, g: Any, y: Any, x: Any, *, repeats: Any, axis: int) -> Any:
+    axis %= x.ndim
+    if isinstance(repeats, int):
+        head = (slice(None),) * axis
+        if 0 < repeats <= 8:  # NumPy adds up a short last axis 5 times as slowly as slices
+            return reduce(
+                xp.add, [xp.getitem(g, (*head, slice(i, None, repeats))) for i in range(repeats)]
+            )
+        shape = (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
+        return xp.sum(xp.reshape(g, shape), axis=axis + 1)
+    source = np.repeat(np.arange(x.shape[axis]), repeats)
+    return xp.add_at(x.shape, x.dtype, (slice(None),) * axis + (source,), g)
+
+
+@operation("repeat", _repeat_rule)
+def REPEAT(xp: Any, x: Any, *, repeats: Any, axis: int) -> Any:
+    return xp.repeat(x, repeats, axis=axis)
+
+
+def _tile_rule(xp: Any, g: Any, y: Any, x: Any, *, reps: tuple[int, ...]) -> Any:
+    ndim = max(len(reps), x.ndim)
+    lengths = (1,) * (ndim - x.ndim) + tuple(x.shape)
+    reps = (1,) * (ndim - len(reps)) + reps
+    copies = xp.reshape(g, tuple(n for pair in zip(reps, lengths, strict=True) for n in pair))
+    return xp.reshape(xp.sum(copies, axis=tuple(range(0, 2 * ndim, 2))), x.shape)
+
+
+@operation("tile", _tile_rule)
+def TILE(xp: Any, x: Any, *, reps: tuple[int, ...]) -> Any:
+    return xp.tile(x, reps)
+
+
 def reshape(a: Any, newshape: Any, *, constant: bool | None = None) -> Tensor:
     """`a` in a new shape, a view where possible; one length may be -1.
 
@@ -89,7 +156,49 @@ def reshape(a: Any, newshape: Any, *, constant: bool | None = None) -> Tensor:
 
 def ravel(a: Any, *, constant: bool | None = None) -> Tensor:
     """`a` as one axis, a view where possible."""
-    return apply(RESHAPE, (a,), {"shape": -1}, constant=constant)
+    return apply(RAVEL, (a,), constant=constant)
+
+
+def flatten(a: Any, *, constant: bool | None = None) -> Tensor:
+    """A copy of `a` as one axis."""
+    return apply(FLATTEN, (as_tensor("flatten", a),), constant=constant)
+
+
+def _at_least(op: Op, n: int, tensors: tuple, constant: bool | None) -> Any:
+    made = []
+    for t in tensors:
+        x = as_tensor(op.name, t)
+        if x.ndim < n or (constant is not None and constant != x.constant):
+            source = t if x is t else x.data  # a view of an array has no tensor as its base
+            missing = max(n - x.ndim, 0)
+            behind = 1 if missing and n == 3 and x.ndim else 0  # (n,) becomes (1, n, 1)
+            shape = (1,) * (missing - behind) + tuple(x.shape) + (1,) * behind
+            x = apply(op, (source,), {"shape": shape}, constant=constant)
+        made.append(x)
+    return made[0] if len(made) == 1 else made
+
+
+def atleast_1d(*tensors: Any, constant: bool | None = None) -> Tensor | list[Tensor]:
+    """Each argument with at least one axis: itself, or a view with an axis of length 1.
+
+    Returns
+    -------
+    Tensor or list of Tensor
+        A list, unless there is exactly one argument.
+    """
+    return _at_least(ATLEAST_1D, 1, tensors, constant)
+
+
+def atleast_2d(*tensors: Any, constant: bool | None = None) -> Tensor | list[Tensor]:
+    """Each argument with at least two axes, new ones in front; see `atleast_1d`."""
+    return _at_least(ATLEAST_2D, 2, tensors, constant)
+
+
+def atleast_3d(*tensors: Any, constant: bool | None = None) -> Tensor | list[Tensor]:
+    """Each argument with at least three axes: (), (n,), (n, m) become (1, 1, 1), (1, n, 1),
+    (n, m, 1); see `atleast_1d`.
+    """
+    return _at_least(ATLEAST_3D, 3, tensors, constant)
 
 
 def expand_dims(a: Any, axis: Any, *, constant: bool | None = None) -> Tensor:
@@ -134,3 +243,93 @@ def broadcast_to(a: Any, shape: Any, *, constant: bool | None = None) -> Tensor:
         `a` does not broadcast to `shape`.
     """
     return apply(BROADCAST_TO, (a,), {"shape": shape}, constant=constant)
+
+
+def roll(
+    a: Any, shift: int | tuple[int, ...], axis: Any = None, *, constant: bool | None = None
+) -> Tensor:
+    """`a` moved by `shift` along `axis`; what leaves at the end comes back at the beginning.
+
+    Parameters
+    ----------
+    a : array_like
+    shift : int or tuple of int
+    axis : int or tuple of int, optional
+        By default the elements are moved in C order, as if they were one axis.
+    constant : bool, optional
+
+    Returns
+    -------
+    Tensor, of the shape of `a`
+
+    Raises
+    ------
+    ValueError
+        `shift` and `axis` have different lengths, or an axis does not exist.
+    """
+    if isinstance(shift, list | np.ndarray):
+        shift = tuple(shift)
+    return apply(ROLL, (a,), {"shift": shift, "axis": axis}, constant=constant)
+
+
+def repeat(
+    a: Any, repeats: Any, axis: int | None = None, *, constant: bool | None = None
+) -> Tensor:
+    """Each element of `a` several times in a row.
+
+    Parameters
+    ----------
+    a : array_like
+    repeats : int or sequence of int
+        How often; for each element along `axis`, or for all of them.
+    axis : int, optional
+        By default `a` is taken as one axis.
+    constant : bool, optional
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        `repeats` is negative, has another length than the axis, or the axis does not exist.
+    """
+    x = as_tensor("repeat", a)
+    if axis is None or not x.ndim:
+        x, axis = ravel(x), 0 if axis is None else axis
+    counts = np.asarray(asnumpy(repeats))
+    if counts.size == 1:
+        repeats = int(counts.reshape(())[()])
+    else:
+        repeats = counts.astype(np.intp) if not counts.size else counts
+    result = apply(REPEAT, (x,), {"repeats": repeats, "axis": axis}, constant=constant)
+    forget_gradients((a,))
+    return result
+
+
+def tile(A: Any, reps: int | tuple[int, ...], *, constant: bool | None = None) -> Tensor:
+    """Copies of `A` side by side: `reps` of them along each axis.
+
+    Parameters
+    ----------
+    A : array_like
+    reps : int or tuple of int
+        Of `reps` and the shape of `A` the shorter is filled up with 1 in front.
+    constant : bool, optional
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    ValueError
+        A negative number of copies.
+    """
+    counts: tuple[Any, ...] = (
+        tuple(reps) if isinstance(reps, list | tuple | np.ndarray) else (reps,)
+    )
+    if any(n < 0 for n in counts):
+        raise ValueError(f"tile: reps is {reps}, expected no negative number")
+    return apply(TILE, (A,), {"reps": counts}, constant=constant)

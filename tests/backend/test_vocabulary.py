@@ -11,6 +11,7 @@ from gpugrad.backend import vocabulary as vocabulary_module
 from gpugrad.backend.vocabulary import (
     CONSTANTS,
     CREATION,
+    DECOMPOSITIONS,
     DIFFERENCES,
     ELEMENTWISE,
     INDEXING,
@@ -27,7 +28,7 @@ from gpugrad.backend.vocabulary import (
 from gpugrad.errors import DeviceMismatchError
 
 OLD_NUMPY = np.lib.NumpyVersion(np.__version__) < "2.1.0"
-FUNCTIONS = REDUCTIONS + SCANS + SHAPING + INDEXING + LINEAR + CREATION
+FUNCTIONS = REDUCTIONS + SCANS + SHAPING + INDEXING + LINEAR + DECOMPOSITIONS + CREATION
 EXTRAS = ("add_at", "apply_where", "errstate", "getitem", "put")
 ONCE = ("log_sigmoid", "sigmoid", "softplus")
 
@@ -42,6 +43,11 @@ def _into(xp, word, array, *args, **options):
     result = getattr(xp, word)(*args, out=out, **options)
     assert result is out
     return result
+
+
+def _gram(xp, a):
+    """A symmetric positive definite matrix (2, 2)."""
+    return xp.matmul(a, xp.transpose(a))
 
 
 # word -> the forms of call that the vocabulary promises, on a (2, 3), b (3,) float32, m (2, 3) bool
@@ -231,6 +237,28 @@ CALLS = {
         lambda xp, a, b, m: xp.tensordot(a, b, 1),
         lambda xp, a, b, m: xp.tensordot(a, a, axes=((0,), (0,))),
     ],
+    "cholesky": [lambda xp, a, b, m: xp.cholesky(_gram(xp, a))],
+    "det": [lambda xp, a, b, m: xp.det(_gram(xp, a)), lambda xp, a, b, m: xp.det(a[:, None, :1])],
+    "eigh": [
+        lambda xp, a, b, m: xp.eigh(_gram(xp, a), UPLO="U")[0],
+        lambda xp, a, b, m: xp.square(xp.eigh(_gram(xp, a))[1]),
+    ],
+    "inv": [lambda xp, a, b, m: xp.inv(_gram(xp, a)), lambda xp, a, b, m: xp.inv(a[:, None, :1])],
+    "pinv": [lambda xp, a, b, m: xp.pinv(a, 1e-6)],
+    "qr": [
+        lambda xp, a, b, m: xp.square(xp.qr(a)[0]),
+        lambda xp, a, b, m: xp.square(xp.qr(xp.transpose(a))[1]),
+    ],
+    "slogdet": [lambda xp, a, b, m: xp.stack([xp.asarray(x) for x in xp.slogdet(_gram(xp, a))])],
+    "solve": [
+        lambda xp, a, b, m: xp.solve(_gram(xp, a), b[:2]),
+        lambda xp, a, b, m: xp.solve(_gram(xp, a)[None], b[:2, None]),
+        lambda xp, a, b, m: xp.solve(_gram(xp, a), a),
+    ],
+    "svd": [
+        lambda xp, a, b, m: xp.svd(a, full_matrices=False)[1],
+        lambda xp, a, b, m: xp.square(xp.svd(a, full_matrices=False)[2]),
+    ],
     "trace": [lambda xp, a, b, m: xp.trace(a)],
     "vdot": [lambda xp, a, b, m: xp.vdot(b, b)],
     "arange": [
@@ -300,7 +328,8 @@ class TestWords:
 
     def test_numpys_functions_are_numpys_own(self):
         for word in ELEMENTWISE + FUNCTIONS:
-            assert getattr(numpy_namespace, word) is getattr(np, word), word
+            module = np.linalg if word in DECOMPOSITIONS else np
+            assert getattr(numpy_namespace, word) is getattr(module, word), word
 
     def test_missing_word_is_named(self, vocabulary):
         with pytest.raises(AttributeError, match="the vocabulary has no 'frobnicate'"):

@@ -17,12 +17,14 @@ Its refusals are rows of `refusals.TABLE`, which runs against the true CuPy as w
     array.py      ndarray: a NumPy array held by composition, so that NumPy cannot use it unseen
     ufuncs.py     elementwise functions with CuPy's loops, and matmul
     functions.py  everything else in the module, by CuPy's signatures
+    special.py    cupyx.scipy.special
     cuda.py       devices, streams, events, raw kernels (run on the CPU by tests.cuda_on_host)
 """
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 from gpugrad.backend import array_module, vocabulary
@@ -43,6 +45,18 @@ def module() -> ModuleType:
     return _module
 
 
+@cache
+def _cupyx() -> dict[str, ModuleType]:
+    """The modules of CuPy's second package that gpugrad imports."""
+    from tests.fake_cupy.special import build
+
+    special = build()
+    packages = {name: ModuleType(name) for name in ("cupyx", "cupyx.scipy")}
+    packages["cupyx"].scipy = packages["cupyx.scipy"]  # type: ignore[attr-defined]
+    packages["cupyx.scipy"].special = special  # type: ignore[attr-defined]
+    return {**packages, "cupyx.scipy.special": special}
+
+
 @contextmanager
 def install() -> Iterator[ModuleType]:
     """Let `import cupy` give the stand-in within a `with` block."""
@@ -50,6 +64,7 @@ def install() -> Iterator[ModuleType]:
     names = {"cupy": fake} | {
         f"cupy.{name}": getattr(fake, name) for name in ("cuda", "linalg", "random", "fft")
     }
+    names |= _cupyx()
     before = {name: sys.modules.get(name, _MISSING) for name in names}
     sys.modules.update(names)
     array_module._forget()

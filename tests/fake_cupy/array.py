@@ -79,6 +79,13 @@ class MemoryPointer:
         return FUNCTIONS["Device"](self.device_id)
 
 
+@dataclass
+class Capsule:
+    """What stands for a DLPack capsule of device memory; `cupy.from_dlpack` opens it."""
+
+    array: "ndarray"
+
+
 def wrap(host: np.ndarray | np.generic, base: "ndarray | None" = None) -> "ndarray":
     """Return the device array over a host array's memory; `base` where it is a view."""
     x = object.__new__(ndarray)
@@ -185,8 +192,15 @@ class ndarray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (2, self._device_id)
 
-    def __dlpack__(self, **options: Any) -> Any:
-        raise NotImplementedError("the stand-in for CuPy has no __dlpack__")
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ) -> Any:
+        return Capsule(self.copy() if copy else self)
 
     # -- over the bus
 

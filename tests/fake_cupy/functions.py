@@ -6,7 +6,7 @@ NotImplementedError when called; names that CuPy lacks are missing.
 """
 
 import inspect
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,13 @@ def asnumpy(
     return np.asarray(a, order=order)  # type: ignore[call-overload]
 
 
+def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> ndarray:
+    if x.__dlpack_device__()[0] != 2:
+        raise NotImplementedError("the stand-in for CuPy imports device memory only")
+    array = x.__dlpack__(max_version=(1, 0)).array
+    return array.copy() if copy else wrap(array._host, base=array)
+
+
 def get_array_module(*args: Any) -> Any:
     return FUNCTIONS["module"] if any(isinstance(x, ndarray) for x in args) else np
 
@@ -179,6 +186,10 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None:
         return FUNCTIONS["nonzero"](condition)
     mask = _no_host_array(condition).astype(bool)
+    for branch in (x, y):  # CuPy's kernel asks its operands, as every ufunc
+        if hasattr(branch, "__cupy_override_elementwise_kernel__"):
+            kernel = SimpleNamespace(name="cupy_where", nin=3)
+            return branch.__cupy_override_elementwise_kernel__(kernel, wrap(mask), x, y)
     for branch in (x, y):
         if convert(branch) is None and not np.isscalar(branch):
             raise TypeError(f"Unsupported type {type(branch)}")
@@ -250,7 +261,8 @@ def einsum(*operands: Any, **kwargs: Any) -> ndarray:
     if kwargs:
         raise TypeError(f"Did not understand the following kwargs: {list(kwargs)}")
     hosts = [_no_host_array(x) for x in operands]
-    return wrap(np.array(np.einsum(*hosts, dtype=dtype, optimize=optimize)))
+    result = np.asarray(np.einsum(*hosts, dtype=dtype, optimize=optimize))
+    return _as_device(result, list(_arrays_in(operands)))  # of one operand perhaps a view
 
 
 def broadcast_to(array: Any, shape: Any) -> ndarray:
@@ -269,6 +281,25 @@ def as_strided(x: Any, shape: Any = None, strides: Any = None) -> ndarray:
     )
 
 
+def _unlooked_at(name: str) -> Any:
+    """A function of cupy.linalg that does not wait to see that a matrix has no inverse or root."""
+    function = getattr(np.linalg, name)
+
+    def call(a: Any, b: Any = None) -> ndarray:
+        if b is not None and b.ndim > 1 and a.shape[:-1] != b.shape[:-1]:
+            raise ValueError("a must have (..., M, M) shape and b must have (..., M, K)")
+        hosts = [_no_host_array(x) for x in (a, b) if x is not None]
+        try:
+            return wrap(function(*hosts))
+        except np.linalg.LinAlgError as error:
+            if "Singular" not in str(error) and "positive definite" not in str(error):
+                raise
+        return wrap(np.full_like(hosts[-1], np.nan))
+
+    call.__name__ = name
+    return call
+
+
 _WRITTEN = {
     f.__name__: f
     for f in (
@@ -283,6 +314,7 @@ _WRITTEN = {
         einsum,
         empty,
         empty_like,
+        from_dlpack,
         get_array_module,
         take,
         take_along_axis,
@@ -306,7 +338,8 @@ def build() -> ModuleType:
     module.__path__ = []  # `import cupy.cuda` looks for one
     _fill(module, table()["cupy"], _WRITTEN, np)
     _submodule(module, "cuda", cuda.OFFERED, None)
-    _submodule(module, "linalg", {}, np.linalg)
+    looked_over = {name: _unlooked_at(name) for name in ("cholesky", "inv", "solve")}
+    _submodule(module, "linalg", looked_over, np.linalg)
     _submodule(module, "random", {}, None)
     _submodule(module, "fft", {}, np.fft)
     exceptions = ModuleType("cupy.exceptions")
@@ -336,7 +369,7 @@ def _fill(module: ModuleType, rows: dict[str, Any], written: dict[str, Any], num
             value = written[name]
         elif kind == "numpy":
             value = vars(np)[name]
-        elif kind == "ufunc" and isinstance(getattr(np, name, None), np.ufunc):
+        elif kind == "ufunc" and numpy is np and callable(getattr(np, name, None)):
             value = ufunc(name, *details)
         elif kind == "module":
             continue

@@ -7,6 +7,7 @@ their loops.
 
 import inspect
 import json
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,6 +58,7 @@ def surface(cupy: Any) -> dict[str, Any]:
         for part in path.split("."):
             module = getattr(module, part)
         table[path] = of(module)
+    table["cupyx.scipy.special"] = of(import_module("cupyx.scipy.special"))
     table["ndarray"] = sorted(name for name in dir(cupy.ndarray) if name not in dir(object))
     return table
 

@@ -117,6 +117,11 @@ REFUSALS = (
     Refusal("where= of mean", lambda cp: cp.mean(x(cp), where=x(cp) > 0), TypeError),
     Refusal("initial= through NumPy", lambda cp: np.sum(x(cp), initial=1), TypeError),
     Refusal("out= of einsum", lambda cp: cp.einsum("i->", x(cp), out=cp.zeros(())), TypeError),
+    Refusal(
+        "solve with leading axes that broadcast",
+        lambda cp: cp.linalg.solve(cp.eye(3), cp.ones((2, 3, 1))),
+        ValueError,
+    ),
     Refusal("mode= of take", lambda cp: cp.take(x(cp), cp.asarray([1]), mode="clip"), TypeError),
     Refusal("clip without bounds", lambda cp: cp.clip(x(cp)), TypeError),
     Refusal("shape= of reshape", lambda cp: cp.reshape(x(cp), shape=(3, 1)), TypeError),
@@ -166,6 +171,11 @@ REFUSALS = (
 )
 
 BEHAVIOURS = (
+    Behaviour(
+        "inverse of a singular matrix",
+        lambda cp: _after(1, cp.linalg.inv(cp.ones((2, 2)))),
+        1,
+    ),
     Behaviour("fancy indices wrap", lambda cp: x(cp)[[1, 3]], np.array([1.0, 0.0])),
     Behaviour("take wraps", lambda cp: cp.take(x(cp), cp.asarray([4])), np.array([1.0])),
     Behaviour("assignment wraps", lambda cp: _set(x(cp), [4], 7), np.array([0.0, 7.0, 2.0])),

@@ -13,8 +13,8 @@ it is).
 
 from __future__ import annotations
 
-from tests.op_table import elementwise, indexing, linalg, reductions, shaping
-from tests.op_table.elementwise import ELEMENTWISE
+from tests.op_table import elementwise, indexing, linalg, reductions, shaping, sorting, special
+from tests.op_table.elementwise import ELEMENTWISE as _NUMPYS
 from tests.op_table.indexing import INDICES
 from tests.op_table.row import REFERENCE, Elementwise, Operand, Row, draw, numerical_vjp
 
@@ -30,6 +30,6 @@ __all__ = [
     "numerical_vjp",
 ]
 
-ROWS: tuple[Row, ...] = tuple(
-    row for family in (elementwise, linalg, reductions, shaping, indexing) for row in family.ROWS
-)
+ELEMENTWISE = _NUMPYS + special.ELEMENTWISE
+_ROOMS = (elementwise, special, linalg, reductions, shaping, sorting, indexing)
+ROWS: tuple[Row, ...] = tuple(row for room in _ROOMS for row in room.ROWS)

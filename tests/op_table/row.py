@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpugrad.ops.namespace import tensor_namespace
+
 __all__ = [
     "POSITIVE",
     "REAL",
@@ -46,6 +48,8 @@ class Row(NamedTuple):
     operands : tuple of Operand
     analytic : bool
         The reference takes complex numbers and is an analytic function of them.
+    half : bool
+        It takes float16; if not, NumPy and gpugrad raise TypeError.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Row(NamedTuple):
     call: Callable[..., Any]
     operands: tuple[Operand, ...]
     analytic: bool = True
+    half: bool = True
 
     def draw(self, seed: int = 0, dtype: Any = np.float64) -> list[np.ndarray]:
         """Operands inside their domains: all elements different, none near a tie or a kink."""
@@ -75,7 +80,9 @@ class Elementwise(NamedTuple):
     analytic: bool = True
 
     def call(self, m: Any, *operands: Any, **options: Any) -> Any:
-        return getattr(m, self.name)(*operands, **options)
+        # a word of rules that is no public function is found among the words
+        function = getattr(m, self.name, None) or getattr(tensor_namespace, self.name)
+        return function(*operands, **options)
 
     def row(self, *shapes: tuple[int, ...]) -> Row:
         operands = tuple(map(Operand, shapes, self.domains))

@@ -1,0 +1,53 @@
+"""What functions of matrices share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.array_module import get_array_module
+from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.tensor import Tensor
+
+__all__ = ["as_matrices", "as_square", "raw_of", "rounding", "transposed"]
+
+
+def raw_of(x: Any) -> Any:
+    """The array of a tensor, or the array itself."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def transposed(xp: Any, x: Any) -> Any:
+    """`x` with its last two axes exchanged."""
+    return xp.swapaxes(x, -1, -2)
+
+
+def rounding(values: Any) -> Any:
+    """What `values` (..., n) of one matrix may be wrong by, (..., 1)."""
+    values = raw_of(values)
+    raw = namespace_of(get_array_module(values))
+    largest = raw.max(raw.absolute(values), axis=-1, keepdims=True, initial=0)
+    return largest * (values.shape[-1] * np.finfo(values.dtype).eps)
+
+
+def as_matrices(function: str, x: Any) -> Tensor:
+    """The operand as a tensor with a dtype that decompositions take."""
+    x = x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
+    if x.dtype == np.float16:
+        raise TypeError(f"{function}: got float16, expected float32 or float64")
+    if x.ndim < 2:
+        raise np.linalg.LinAlgError(
+            f"{function}: got shape {x.shape}, expected matrices (..., m, n)"
+        )
+    return x
+
+
+def as_square(function: str, x: Any) -> Tensor:
+    """The same, of square matrices."""
+    x = as_matrices(function, x)
+    if x.shape[-1] != x.shape[-2]:
+        raise np.linalg.LinAlgError(
+            f"{function}: got shape {x.shape}, expected square matrices (..., n, n)"
+        )
+    return x

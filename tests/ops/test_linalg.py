@@ -1,0 +1,567 @@
+"""Linear algebra: identities, sums over any subscripts, and the points where derivatives are hard.
+
+What holds of every operation (value, gradient, second order, layouts, dtypes) is in the table.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gpugrad as gg
+from tests.op_table import REFERENCE, Operand, Row, numerical_vjp
+
+la = gg.linalg
+
+
+def matrices(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def positive(n: int, *batch: int, seed: int = 0) -> np.ndarray:
+    x = matrices(*batch, n, n, seed=seed)
+    return x @ np.swapaxes(x, -1, -2) + n * np.eye(n)
+
+
+def on(device: str, x: Any) -> gg.Tensor:
+    return gg.tensor(x, device=device)
+
+
+def assert_close(found: Any, expected: Any, rtol: float = 1e-9, atol: float = 1e-9) -> None:
+    found, expected = gg.asnumpy(found), gg.asnumpy(expected)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+
+
+def gradient(f: Any, x: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """By backward(), which must agree with the sweep that builds a graph."""
+    t = on(device, x)
+    f(t).backward()
+    assert_close(gg.grad(f)(on(device, x)), t.grad)
+    return gg.asnumpy(t.grad)
+
+
+def differences(f: Any, x: np.ndarray, step: float = 1e-5) -> np.ndarray:
+    """Derivatives of a function of tensors by central differences."""
+    found = np.zeros((*np.shape(f(gg.tensor(x)).data), *x.shape))
+    for i in np.ndindex(x.shape):
+        e = np.zeros(x.shape)
+        e[i] = step
+        found[(..., *i)] = (f(gg.tensor(x + e)).data - f(gg.tensor(x - e)).data) / (2 * step)
+    return found
+
+
+# ------------------------------------------------------------------------------------- identities
+
+
+def test_matrix_times_its_inverse_is_one_and_has_no_derivative(device: str):
+    x = matrices(2, 3, 3)
+    t = on(device, x)
+    y = t @ la.inv(t)
+    assert_close(y, np.broadcast_to(np.eye(3), (2, 3, 3)))
+    y.backward(on(device, matrices(2, 3, 3, seed=1)).data)
+    assert_close(t.grad, np.zeros((2, 3, 3)))
+
+
+def test_gradient_of_the_log_determinant_is_the_inverse_transposed(device: str):
+    x = matrices(3, 4, 4)
+    found = gradient(lambda t: la.slogdet(t).logabsdet.sum(), x, device)
+    assert_close(found, np.swapaxes(np.linalg.inv(x), -1, -2))
+
+
+def test_hessian_of_the_log_determinant_is_the_product_of_two_inverses():
+    x = positive(3)
+    inverse = np.linalg.inv(x)
+    hessian = gg.hessian(lambda t: la.slogdet(t).logabsdet)(gg.tensor(x))
+    assert_close(hessian, -np.einsum("jk,li->ijkl", inverse, inverse))
+
+
+def test_sign_of_the_determinant_is_constant():
+    x = gg.tensor([[0.0, 1.0], [1.0, 0.0]])
+    sign, logabsdet = la.slogdet(x)
+    assert sign.constant and not logabsdet.constant
+    assert sign.item() == -1.0
+
+
+@pytest.mark.parametrize("rows", ((3,), (3, 2)))
+def test_solve_is_the_inverse_times_the_right_side(rows: tuple[int, ...], device: str):
+    a, b, weights = positive(3), matrices(*rows), matrices(*rows, seed=1)
+    pairs = []
+    for solution in (lambda s, t: la.solve(s, t), lambda s, t: la.inv(s) @ t):
+        s, t = on(device, a), on(device, b)
+        y = solution(s, t)
+        y.backward(on(device, weights).data)
+        pairs.append((y, s.grad, t.grad))
+    for found, expected in zip(*pairs):
+        assert_close(found, expected)
+
+
+def test_cholesky_factors_give_back_the_matrix_and_its_derivative(device: str):
+    x, weights = positive(4, 2), matrices(2, 4, 4, seed=1)
+    for upper in (False, True):
+        t = on(device, x)
+        factor = la.cholesky(t, upper=upper)
+        transposed = gg.swapaxes(factor, -1, -2)
+        y = transposed @ factor if upper else factor @ transposed
+        assert_close(y, x)
+        y.backward(on(device, weights).data)
+        # that of the identity on symmetric matrices
+        assert_close(t.grad, (weights + np.swapaxes(weights, -1, -2)) / 2)
+
+
+@pytest.mark.parametrize("uplo", "LU")
+def test_eigenvalues_and_vectors_give_back_the_matrix_and_its_derivative(uplo: str, device: str):
+    x, weights = positive(4, 2), matrices(2, 4, 4, seed=1)
+    t = on(device, x)
+    w, v = la.eigh(t, uplo)
+    y = (v * gg.expand_dims(w, -2)) @ gg.swapaxes(v, -1, -2)
+    assert_close(y, x)
+    y.backward(on(device, weights).data)
+    assert_close(t.grad, (weights + np.swapaxes(weights, -1, -2)) / 2, 1e-8, 1e-8)
+
+
+@pytest.mark.parametrize("shape", ((4, 3), (3, 3), (2, 3, 5)))
+def test_singular_values_and_vectors_give_back_the_matrix_and_its_derivative(
+    shape: tuple[int, ...], device: str
+):
+    x, weights = matrices(*shape), matrices(*shape, seed=1)
+    t = on(device, x)
+    u, s, vh = la.svd(t, full_matrices=False)
+    y = (u * gg.expand_dims(s, -2)) @ vh
+    assert_close(y, x)
+    y.backward(on(device, weights).data)
+    assert_close(t.grad, weights, 1e-7, 1e-7)
+
+
+@pytest.mark.parametrize("shape", ((4, 3), (3, 3), (2, 3, 5)))
+def test_orthogonal_and_triangular_factors_give_back_the_matrix_and_its_derivative(
+    shape: tuple[int, ...], device: str
+):
+    x, weights = matrices(*shape), matrices(*shape, seed=1)
+    t = on(device, x)
+    q, r = la.qr(t)
+    y = q @ r
+    assert_close(y, x)
+    y.backward(on(device, weights).data)
+    assert_close(t.grad, weights, 1e-8, 1e-8)
+
+
+def test_the_decomposition_is_computed_once(monkeypatch: pytest.MonkeyPatch):
+    from gpugrad.backend.vocabulary import numpy_namespace
+
+    calls = []
+
+    def counted(x: Any, **options: Any) -> Any:
+        calls.append(x.shape)
+        return np.linalg.eigh(x, **options)
+
+    monkeypatch.setattr(numpy_namespace, "eigh", counted)
+    w, v = la.eigh(gg.tensor(positive(3)))
+    (w.sum() + (v * v * w).sum()).backward()
+    assert calls == [(3, 3)]
+
+
+def test_pseudoinverse_satisfies_penrose(device: str):
+    a = on(device, matrices(2, 4, 3))
+    p = la.pinv(a)
+    assert_close(a @ p @ a, a)
+    assert_close(p @ a @ p, p)
+    assert_close(gg.swapaxes(a @ p, -1, -2), a @ p)
+
+
+def test_powers_of_a_matrix(device: str):
+    x = positive(3) / 5
+    t = on(device, x)
+    for n in range(-3, 6):
+        assert_close(la.matrix_power(t, n), np.linalg.matrix_power(x, n))
+    found = gradient(lambda t: gg.trace(la.matrix_power(t, 5)), x, device)
+    assert_close(found, 5 * np.linalg.matrix_power(x, 4).T)
+
+
+def test_results_have_the_names_of_numpys():
+    x = gg.tensor(positive(2))
+    for ours, theirs in (
+        (la.eigh(x), np.linalg.eigh(x.data)),
+        (la.svd(x), np.linalg.svd(x.data)),
+        (la.qr(x), np.linalg.qr(x.data)),
+        (la.slogdet(x), np.linalg.slogdet(x.data)),
+    ):
+        assert ours._fields == theirs._fields
+        for found, expected in zip(ours, theirs):
+            assert isinstance(found, gg.Tensor)
+            assert_close(found, expected)
+
+
+def test_products_in_the_cheapest_order():
+    from gpugrad.ops.linalg import _cheapest_splits
+
+    # the example of Cormen et al., section 15.2: ((A1 (A2 A3)) ((A4 A5) A6))
+    split = _cheapest_splits((30, 35, 15, 5, 10, 20, 25))
+    assert (split[0, 5], split[0, 2], split[3, 5]) == (2, 0, 4)
+
+
+def test_several_products_with_vectors_at_the_ends(device: str):
+    factors = [matrices(*shape, seed=i) for i, shape in enumerate(((3,), (3, 4), (4, 2), (2,)))]
+    xs = [on(device, x) for x in factors]
+    y = gg.multi_matmul(xs)
+    assert_close(y, np.linalg.multi_dot(factors))
+    y.backward()
+    a, b, c, d = factors
+    for x, expected in zip(xs, (b @ c @ d, np.outer(a, c @ d), np.outer(a @ b, d), a @ b @ c)):
+        assert_close(x.grad, expected)
+
+
+# ------------------------------------------------------------------------- singular and degenerate
+
+
+def rank(r: int, n: int) -> np.ndarray:
+    return matrices(n, r, seed=r) @ matrices(r, n, seed=n)
+
+
+def cofactors(x: np.ndarray) -> np.ndarray:
+    """From all permutations: an oracle without division."""
+    n = len(x)
+    found = np.zeros((n, n))
+    for p in permutations(range(n)):
+        sign = np.linalg.det(np.eye(n)[list(p)])
+        for i in range(n):
+            found[i, p[i]] += sign * np.prod([x[k, p[k]] for k in range(n) if k != i])
+    return found
+
+
+@pytest.mark.parametrize("n", (1, 2, 3, 4, 5))
+@pytest.mark.parametrize("r", (0, 1, 2, 3, 4, 5))
+def test_gradient_of_the_determinant_is_the_matrix_of_cofactors(r: int, n: int, device: str):
+    x = rank(min(r, n), n)
+    assert_close(gradient(la.det, x, device), cofactors(x))
+
+
+@pytest.mark.parametrize("n", (2, 3, 4, 5))
+@pytest.mark.parametrize("lacking", (0, 1, 2, 4))
+def test_second_derivatives_of_the_determinant_at_any_rank(lacking: int, n: int):
+    x = rank(max(n - lacking, 0), n)
+    found = gg.hessian(la.det)(gg.tensor(x))
+    assert_close(found, differences(lambda t: gg.tensor(cofactors(t.data)), x), 1e-7, 1e-7)
+
+
+def test_third_derivative_of_the_determinant_is_the_permutation_symbol():
+    x = gg.tensor(np.zeros((3, 3)))
+    third = gg.jacobian(gg.hessian(la.det))(x)
+    symbol = np.zeros((3, 3, 3))
+    for p in permutations(range(3)):
+        symbol[p] = np.linalg.det(np.eye(3)[list(p)])
+    # d3 det / dx[i, j] dx[k, l] dx[m, n] = symbol[i, k, m] symbol[j, l, n]
+    assert_close(third, np.einsum("ikm,jln->ijklmn", symbol, symbol))
+
+
+def test_one_singular_matrix_in_a_stack(device: str):
+    x = np.stack([rank(2, 3), positive(3)])
+    found = gradient(lambda t: la.det(t).sum(), x, device)
+    assert_close(found, np.stack([cofactors(a) for a in x]))
+
+
+def test_trace_of_a_function_has_its_gradient_where_eigenvalues_are_equal(device: str):
+    q, _ = np.linalg.qr(matrices(4, 4))
+    x = q @ np.diag([1.0, 1.0, 1.0, 2.0]) @ q.T
+
+    def f(t: gg.Tensor) -> gg.Tensor:
+        return gg.exp(la.eigvalsh(t)).sum()
+
+    def through_vectors(t: gg.Tensor) -> gg.Tensor:
+        w, v = la.eigh(t)
+        return gg.trace((v * gg.exp(w)) @ v.T @ on(device, x))
+
+    exponential = q @ np.diag(np.exp([1.0, 1.0, 1.0, 2.0])) @ q.T
+    assert_close(gradient(f, x, device), exponential)
+    # d tr(exp(x) x') at x' = x: x commutes with exp(x)
+    assert_close(gradient(through_vectors, x, device), exponential @ x, 1e-8, 1e-8)
+    assert np.isfinite(gg.hessian(f)(gg.tensor(x)).data).all()
+
+
+def test_sum_of_singular_values_has_a_gradient_where_they_are_equal_or_zero(device: str):
+    for x in (2 * np.eye(3), rank(1, 3), np.zeros((2, 3))):
+        found = gradient(lambda t: (la.svdvals(t) ** 2).sum(), x, device)
+        assert_close(found, 2 * x)
+        assert np.isfinite(gradient(lambda t: la.norm(t, "nuc"), x, device)).all()
+        assert np.isfinite(gg.hessian(lambda t: la.norm(t, "nuc"))(gg.tensor(x)).data).all()
+
+
+# ------------------------------------------------------------------------------------------ norms
+
+ORDERS = (None, 1, 2, 3, 1.5, 0.5, 0, -1, -2.5, np.inf, -np.inf)
+MATRIX_ORDERS = (None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("ord", ORDERS)
+@pytest.mark.parametrize("keepdims", (False, True))
+def test_norms_of_vectors_are_numpys(ord: Any, keepdims: bool, device: str):
+    x = matrices(2, 3, 4)
+    for axis in (0, 1, -1, (2,)):
+        found = la.norm(on(device, x), ord, axis, keepdims)
+        assert_close(found, np.linalg.norm(x, ord, axis, keepdims))
+    assert_close(la.norm(on(device, x[0, 0]), ord), np.linalg.norm(x[0, 0], ord))
+
+
+@pytest.mark.parametrize("ord", MATRIX_ORDERS)
+@pytest.mark.parametrize("keepdims", (False, True))
+def test_norms_of_matrices_are_numpys(ord: Any, keepdims: bool, device: str):
+    x = matrices(2, 3, 4)
+    for axis in ((0, 1), (2, 0), (-1, 1)):
+        found = la.norm(on(device, x), ord, axis, keepdims)
+        assert_close(found, np.linalg.norm(x, ord, axis, keepdims))
+    assert_close(la.norm(on(device, x[0]), ord), np.linalg.norm(x[0], ord))
+
+
+@pytest.mark.parametrize("ord", [ord for ord in ORDERS if ord != 0])
+def test_norm_at_zero_has_the_gradient_zero_at_two_orders(ord: Any, device: str):
+    def f(t: gg.Tensor) -> gg.Tensor:
+        return la.norm(t, ord, axis=1).sum()
+
+    with np.errstate(all="raise"):
+        x = np.zeros((2, 3))
+        assert_close(gradient(f, x, device), x)
+        assert_close(gg.hessian(f)(on(device, x)), np.zeros((2, 3, 2, 3)))
+
+
+def test_norm_of_a_vector_with_a_zero_among_others(device: str):
+    x = np.array([3.0, 0.0, -4.0])
+    assert_close(gradient(la.norm, x, device), x / 5)
+    unit = x / 5
+    hessian = gg.hessian(la.norm)(on(device, x))
+    assert_close(hessian, (np.eye(3) - np.outer(unit, unit)) / 5)
+    for ord in (0.5, 1, 1.5, 3, -1):
+        found = gradient(lambda t, ord=ord: la.norm(t, ord), x, device)
+        assert found[1] == 0
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("ord", (None, 2, 3))
+def test_nan_is_kept_on_demand(ord: Any):
+    x = gg.tensor([3.0, 0.0, 4.0])
+    la.norm(x, ord, nan_to_num=False).backward()
+    assert_close(np.isnan(x.grad), [False, True, False])
+
+
+def test_order_zero_counts_and_is_constant():
+    y = la.norm(gg.tensor([0.0, 2.0, -1.0]), 0)
+    assert y.constant
+    assert y.item() == 2.0
+
+
+# ------------------------------------------------------------------------- sums over named axes
+
+
+@st.composite
+def sums(draw: Any) -> tuple[str, list[tuple[int, ...]]]:
+    """Subscripts and shapes: letters twice in a term, lengths 1 that broadcast, ellipses, any
+    letters in the result."""
+    lengths = {letter: draw(st.integers(0, 3)) for letter in "abcd"}
+    terms, shapes = [], []
+    hidden: tuple[int, ...] = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
+    dots = draw(st.booleans())
+    for _ in range(draw(st.integers(1, 3))):
+        letters = draw(st.text("abcd", max_size=3))
+        # a letter has one length within a term
+        stretched = {k: 1 if draw(st.integers(0, 4)) == 0 else lengths[k] for k in set(letters)}
+        shape = [stretched[k] for k in letters]
+        if dots and draw(st.booleans()):
+            place = draw(st.integers(0, len(letters)))
+            seen = hidden[draw(st.integers(0, len(hidden))) :]
+            seen = tuple(1 if draw(st.integers(0, 4)) == 0 else n for n in seen)
+            letters = f"{letters[:place]}...{letters[place:]}"
+            shape[place:place] = seen
+        terms.append(letters)
+        shapes.append(tuple(shape))
+    subscripts = ",".join(terms)
+    if draw(st.booleans()):
+        present = sorted(set(subscripts) & set(lengths))
+        result = draw(st.lists(st.sampled_from(present), unique=True)) if present else []
+        if "..." in subscripts:
+            result.insert(draw(st.integers(0, len(result))), "...")
+        subscripts += "->" + "".join(result)
+    return subscripts, shapes
+
+
+@given(case=sums(), seed=st.integers(0, 3), optimize=st.booleans())
+def test_any_sum_has_numpys_value_and_the_right_gradient(case: Any, seed: int, optimize: bool):
+    subscripts, shapes = case
+    row = Row(
+        subscripts,
+        "einsum",
+        lambda m, *xs: m.einsum(subscripts, *xs, optimize=optimize),
+        tuple(map(Operand, shapes)),
+    )
+    host = row.draw(seed)
+    expected = row.call(REFERENCE, *host)
+    xs = [gg.tensor(x) for x in host]
+    y = row.call(gg, *xs)
+    assert_close(y, expected)
+    g = np.random.default_rng(seed).uniform(0.5, 1.5, np.shape(expected))
+    y.backward(g)
+    for x, dx in zip(xs, numerical_vjp(row, host, g)):
+        assert_close(x.grad, dx)
+
+
+@given(case=sums())
+def test_any_sum_has_second_derivatives(case: Any):
+    subscripts, shapes = case
+    xs = [gg.tensor(matrices(*shape, seed=i)) for i, shape in enumerate(shapes)]
+    us = [matrices(*shape, seed=9 + i) for i, shape in enumerate(shapes)]
+    places = range(len(xs))
+
+    def f(*xs: gg.Tensor) -> gg.Tensor:
+        return (gg.einsum(subscripts, *xs) ** 2).sum()
+
+    def along(*xs: gg.Tensor) -> gg.Tensor:
+        return sum((g * u).sum() for g, u in zip(gg.grad(f, places)(*xs), us))
+
+    found = sum((g * u).sum() for g, u in zip(gg.grad(along, places)(*xs), us))
+    # f(x + s u) is a polynomial in s of degree at most 6: its second derivative from 7 points
+    steps = np.arange(-3.0, 4.0)
+    values = [f(*(x + s * u for x, u in zip(xs, us))).item() for s in steps]
+    curvature = 2 * np.polynomial.polynomial.polyfit(steps, values, 6)[2]
+    scale = 1 + np.max(np.abs(values))
+    assert_close(found, curvature, 1e-9 * scale, 1e-9 * scale)
+
+
+def test_rearranged_axes_and_diagonals_are_views(device: str):
+    x = on(device, matrices(3, 3))
+    diagonal = gg.einsum("ii->i", x)
+    assert diagonal.base is x
+    diagonal[:] = 0.0
+    assert_close(gg.trace(x), 0.0)
+    (x * x).sum().backward()
+    assert_close(diagonal.grad, np.zeros(3))
+    assert gg.einsum("ij->j", x).base is None
+
+
+def test_sum_over_named_axes_writes_into_out(device: str):
+    a, b = matrices(2, 3), matrices(3, 2)
+    x, y = on(device, a), on(device, b)
+    out = on(device, np.zeros((2, 2))).data
+    assert gg.einsum("ij,jk", x, y, out=out).data is out
+    assert_close(out, a @ b)
+    target = +on(device, np.zeros((2, 2)))
+    assert gg.einsum("ij,jk", x, y, out=target) is target
+    target.backward()
+    assert_close(x.grad, np.ones((2, 2)) @ b.T)
+
+
+WRONG_SUMS = (
+    (),
+    (1,),
+    ("ij",),
+    ("i", np.ones((2, 2))),
+    ("ij", 1.0),
+    ("ij,jk", np.ones((2, 2))),
+    ("i,", np.ones(2)),
+    ("i-j", np.ones((2, 2))),
+    ("i$", np.ones(2)),
+    ("..i", np.ones(2)),
+    ("...i...", np.ones((2, 2))),
+    ("ij->ijj", np.ones((2, 2))),
+    ("ij->k", np.ones((2, 2))),
+    ("ij->i->j", np.ones((2, 2))),
+    ("i,i", np.ones(2), np.ones(3)),
+    ("ii->i", np.ones((2, 3))),
+    ("ii", np.ones((1, 3))),
+    (np.ones(2),),
+    (np.ones(2), [0, 1]),
+    (np.ones(2), [99]),
+    (np.ones(2), ["a"]),
+    (np.ones(2), [0], [1]),
+    ([0], np.ones(2)),
+)
+
+
+@pytest.mark.parametrize("operands", WRONG_SUMS, ids=str)
+def test_wrong_subscripts_raise_what_numpy_raises(operands: Any):
+    with pytest.raises((ValueError, TypeError)) as theirs:
+        np.einsum(*operands)
+    with pytest.raises(theirs.type, match="einsum"):
+        gg.einsum(*operands)
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+FLAT, WIDE, SINGULAR = np.ones(3), np.ones((2, 3)), np.ones((2, 2))
+WRONG: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    *((name, (FLAT,)) for name in ("inv", "det", "slogdet", "cholesky", "eigh", "svd", "qr")),
+    *((name, (WIDE,)) for name in ("inv", "det", "slogdet", "cholesky", "eigh", "eigvalsh")),
+    ("pinv", (FLAT,)),
+    ("solve", (WIDE, FLAT)),
+    ("solve", (np.eye(3), np.ones(2))),
+    ("solve", (np.eye(3), np.ones((2, 3)))),
+    ("inv", (SINGULAR,)),
+    ("solve", (SINGULAR, np.ones(2))),
+    ("cholesky", (-np.eye(2),)),
+    ("eigh", (np.eye(2), "X")),
+    ("qr", (np.eye(2), "thin")),
+    ("matrix_power", (np.eye(2), 0.5)),
+    ("matrix_power", (WIDE, 2)),
+    ("norm", (WIDE, "nuc", 0)),
+    ("norm", (WIDE, 3)),
+    ("norm", (WIDE, "spectral")),
+    ("norm", (WIDE, None, (0, 0))),
+    ("norm", (WIDE, None, 2)),
+    ("norm", (WIDE, None, "a")),
+    ("norm", (np.ones((2, 2, 2)), 2)),
+    ("tensordot", (WIDE, WIDE.T)),
+    ("outer", (WIDE, FLAT)),
+    ("cross", (np.ones(4), np.ones(4))),
+    ("inv", (np.eye(2, dtype=np.float16),)),
+    ("trace", (FLAT,)),
+)
+
+
+@pytest.mark.parametrize("name, operands", WRONG, ids=[f"{n}{i}" for i, (n, _) in enumerate(WRONG)])
+def test_wrong_operands_raise_what_numpy_raises(name: str, operands: Any):
+    with pytest.raises(Exception) as theirs:
+        getattr(np.linalg, name)(*operands)
+    with pytest.raises(theirs.type):
+        getattr(la, name)(gg.tensor(operands[0]), *operands[1:])
+
+
+def test_vectors_that_have_no_derivative_are_refused_to_variables_only():
+    tall = matrices(3, 2)
+    for call in (lambda x: la.svd(x), lambda x: la.qr(x, "complete")):
+        with pytest.raises(NotImplementedError, match="derivative"):
+            call(gg.tensor(tall))
+        full = call(gg.tensor(tall, constant=True))
+        assert full[0].shape == (3, 3)
+        assert all(x.constant for x in full)
+
+
+def test_numpys_functions_reach_these():
+    x = gg.tensor(positive(3))
+    np.linalg.slogdet(np.linalg.inv(x)).logabsdet.backward()
+    assert_close(x.grad, -np.linalg.inv(x.data).T)
+    y = np.einsum("ij,jk", x, x) + np.linalg.norm(x) + np.kron(x, 1.0) + np.dot(x, x)
+    assert not y.constant
+
+
+def test_matmul_is_a_ufunc_with_core_dimensions_and_takes_no_mask():
+    assert isinstance(gg.matmul, gg.ufunc)
+    assert gg.matmul.signature == np.matmul.signature
+    assert set(gg.matmul.types) < set(np.matmul.types)
+    x = gg.tensor(matrices(2, 2))
+    with pytest.raises(TypeError, match="where"):
+        gg.matmul(x, x, where=True)
+    assert np.matmul(x, x, dtype=np.float32).dtype == np.float32
+
+
+def test_matmul_writes_into_out(device: str):
+    a, b = matrices(2, 3), matrices(3, 2)
+    x, target = on(device, a), +on(device, np.zeros((2, 2)))
+    assert gg.matmul(x, on(device, b), target) is target
+    target.backward()
+    assert_close(target, a @ b)
+    assert_close(x.grad, np.ones((2, 2)) @ b.T)
+    out = on(device, np.zeros((2, 2))).data
+    assert gg.matmul(x, on(device, b), out=out).data is out
+    assert_close(out, a @ b)

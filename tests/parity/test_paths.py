@@ -1,0 +1,172 @@
+"""What is public in mygrad 2.5.0 is found in gpugrad at the same path, but for what is listed."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import gpugrad
+from gpugrad.aliases import MODULES
+from gpugrad.creators import TABLE
+from gpugrad.operation_base import Operation
+from tests.architecture.repository import ROOT
+
+mygrad = pytest.importorskip("mygrad", reason="mygrad is not installed")
+
+# module -> why its names are not here
+_MACHINERY = "mygrad's own machinery, which nothing documented reaches"
+ABSENT_MODULES = {
+    "_numpy_version": _MACHINERY,
+    "_utils.duplicating_graph": _MACHINERY,
+    "_version": "holds nothing but the version number, which is gpugrad.__version__",
+}
+# name -> why it is not here
+ABSENT = {
+    "T": "a type variable",
+    "ContextTracker": _MACHINERY,
+    "MemStateContext": _MACHINERY,
+    "WeakRef": _MACHINERY,
+    "WeakRefIterable": _MACHINERY,
+    "array_is_tracked": _MACHINERY,
+    "collect_all_operations_and_clear_grads": _MACHINERY,
+    "collect_all_tensors_and_clear_grads": _MACHINERY,
+    "force_lock_tensor_and_creators": _MACHINERY,
+    "lock_arr_writeability": _MACHINERY,
+    "lock_arrs_of_tensors": _MACHINERY,
+    "release_locks_when_collected": _MACHINERY,
+    "release_writeability_lock_on_op": _MACHINERY,
+    "unlock_view_with_base": _MACHINERY,
+    "Final": "a metaclass of mygrad's ufuncs",
+    "FinalABC": "a metaclass of mygrad's ufuncs",
+    "MyGradBinaryUfuncNoMask": "a class of mygrad's ufuncs without where=; here all have it",
+    "MaxMin": "a base class that mygrad's Max and Min share",
+}
+
+
+def is_nnet(module: str) -> bool:
+    return module.split(".")[1:2] == ["nnet"]
+
+
+THEIRS = sorted(
+    m.name.partition(".")[2]
+    for m in pkgutil.walk_packages(mygrad.__path__, "mygrad.")
+    if not is_nnet(m.name)
+)
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """What a module defines or exports under names without an underscore."""
+    listed = set(getattr(module, "__all__", ()))
+    for name, value in vars(module).items():
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+            listed.add(name)
+    return sorted(listed - set(ABSENT))
+
+
+@pytest.mark.parametrize("path", [path for path in THEIRS if path not in ABSENT_MODULES])
+def test_module_has_mygrads_public_names(path):
+    ours = importlib.import_module(f"gpugrad.{path}")
+    theirs = importlib.import_module(f"mygrad.{path}")
+    assert [name for name in public_names(theirs) if not hasattr(ours, name)] == []
+
+
+def test_top_level_has_every_public_name_of_mygrads():
+    names = [name for name in dir(mygrad) if not name.startswith("_")]
+    assert {name for name in names if not hasattr(gpugrad, name)} <= {"nnet"}
+
+
+def test_tensor_has_every_attribute_of_mygrads():
+    machinery = {"_backward", "_init_from_array", "_replay_op", "_wrap_op_data"}
+    assert set(dir(mygrad.Tensor)) - set(dir(gpugrad.Tensor)) == machinery
+
+
+def test_exceptions_are_still_needed():
+    assert set(ABSENT_MODULES) <= set(THEIRS)
+    assert not [path for path in ABSENT_MODULES if f"gpugrad.{path}" in sys.modules]
+    present = [n for path in MODULES for n in ABSENT if hasattr(module_of(path), n)]
+    assert present == []
+
+
+def module_of(path: str) -> ModuleType:
+    return importlib.import_module(f"gpugrad.{path}")
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_every_name_of_the_table_leads_somewhere(path):
+    module = module_of(path)
+    assert module.__all__ == [name for name in module.__all__ if hasattr(module, name)]
+    assert set(module.__all__) <= set(dir(module))
+    assert path in THEIRS
+
+
+def test_aliases_are_the_public_objects_themselves():
+    from gpugrad.math.misc.funcs import matmul, multi_matmul
+    from gpugrad.tensor_base import Tensor
+    from gpugrad.tensor_creation.funcs import zeros
+
+    assert matmul is gpugrad.matmul and multi_matmul is gpugrad.multi_matmul
+    assert Tensor is gpugrad.Tensor and zeros is gpugrad.zeros
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import gpugrad.math.misc.funcs; gpugrad.math.misc.funcs.matmul",
+        "import gpugrad.math.misc.funcs as funcs; funcs.matmul",
+        "from gpugrad.math import trigonometric; trigonometric.funcs.sin",
+        "from gpugrad.math.arithmetic.ops import Add",
+        "from gpugrad.math.sequential.funcs import *; cumsum",
+        "import gpugrad.random.funcs; gpugrad.random.funcs.rand",
+        "from gpugrad.random.funcs import randn",
+        "from gpugrad.linalg.funcs import einsum, norm",
+        "from gpugrad.linalg.ops import EinSum",
+        "from gpugrad.typing._dtype_like import DTypeLikeReals",
+        "import gpugrad.computational_graph; gpugrad.computational_graph.build_graph",
+        "import gpugrad as mg; mg.math.exp_log.ops.Exp; mg.operation_base.Operation",
+        "import gpugrad, importlib.util as u; assert u.find_spec('gpugrad.math.arithmetic').name",
+        "import pickle; pickle.loads(b'cgpugrad.math.arithmetic.ops\\nAdd\\n.')",
+    ],
+)
+def test_import_statement_works_in_a_fresh_interpreter(statement):
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", statement], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_unknown_name_is_an_error_as_in_any_module():
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense'"):
+        from gpugrad.math.arithmetic.ops import Nonsense  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("gpugrad.math.nonsense")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(path, name) for path, classes in TABLE.items() for name in classes]
+)
+def test_operation_class_is_pickled_by_its_path(path, name):
+    cls = getattr(module_of(path), name)
+    assert issubclass(cls, Operation)
+    assert cls.__module__ == f"gpugrad.{path}" and cls.__name__ == name
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_import_makes_no_class_of_an_operation():
+    program = (
+        "import gpugrad, gpugrad.creators as c\n"
+        "x = gpugrad.tensor([1.0]); (x * x).sum().backward()\n"
+        "assert c._made == {}, c._made"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_errors_have_mygrads_common_base():
+    for name in ("InvalidGradient", "InvalidBackprop", "DisconnectedView"):
+        assert issubclass(getattr(gpugrad.errors, name), gpugrad.errors.MyGradException)
