@@ -41,11 +41,8 @@ from gpugrad import linalg, typing
 from gpugrad import operators as _operators
 from gpugrad import protocols as _protocols
 from gpugrad import tensor_attributes as _tensor_attributes
-from gpugrad.autodiff import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from gpugrad.backend.array_module import current_device, get_array_module, use_device
 from gpugrad.backend.twin import use_kernels
-from gpugrad.custom import primitive
-from gpugrad.dlpack import from_dlpack
 from gpugrad.errors import (
     DeviceMismatchError,
     DeviceNotAvailableError,
@@ -54,7 +51,6 @@ from gpugrad.errors import (
     InvalidGradient,
     KernelError,
 )
-from gpugrad.io import load, save
 from gpugrad.ops.arithmetic import (
     absolute,
     add,
@@ -254,7 +250,6 @@ from gpugrad.ops.trigonometric import (
     tan,
 )
 from gpugrad.primitives import philox as _philox
-from gpugrad.recompute import checkpoint
 from gpugrad.state import (
     mem_guard_active,
     mem_guard_off,
@@ -271,25 +266,57 @@ __version__ = "0.1.0"
 del _operators, _philox, _protocols, _tensor_attributes
 
 
-# parts that most programs do without are imported when they are first asked for
-_LATER = ("boltzmann", "computational_graph", "gradients", "operation_base", "random")
+# what most programs do without is imported when it is first asked for
+_MODULES_LATER = (
+    "boltzmann", "computational_graph", "gradients", "nnet", "operation_base", "random", "testing",
+)  # fmt: skip
+_NAMES_LATER = {
+    "checkpoint": "recompute",
+    "execute_op": "execution",
+    "from_dlpack": "dlpack",
+    "grad": "autodiff",
+    "hessian": "autodiff",
+    "hvp": "autodiff",
+    "jacobian": "autodiff",
+    "jvp": "autodiff",
+    "load": "io",
+    "primitive": "custom",
+    "save": "io",
+    "value_and_grad": "autodiff",
+    "vjp": "autodiff",
+}
 if TYPE_CHECKING:
-    from gpugrad import boltzmann, computational_graph, gradients, operation_base, random
+    from gpugrad import (
+        boltzmann,
+        computational_graph,
+        gradients,
+        nnet,
+        operation_base,
+        random,
+        testing,
+    )
+    from gpugrad.autodiff import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+    from gpugrad.custom import primitive
+    from gpugrad.dlpack import from_dlpack
     from gpugrad.execution import execute_op
+    from gpugrad.io import load, save
+    from gpugrad.recompute import checkpoint
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in _LATER:
+    if name in _MODULES_LATER:
         return import_module(f"gpugrad.{name}")
-    if name == "execute_op":
-        return import_module("gpugrad.execution").execute_op
+    if name in _NAMES_LATER:
+        found = getattr(import_module(f"gpugrad.{_NAMES_LATER[name]}"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "execute_op"})
+    return sorted({*globals(), *_MODULES_LATER, *_NAMES_LATER})
 
 
 from gpugrad import aliases as _aliases  # noqa: E402  # it looks for names in what stands above

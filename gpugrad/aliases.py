@@ -72,6 +72,30 @@ MODULES: dict[str, str] = {
     "math.trigonometric": "",
     "math.trigonometric.funcs": _TRIGONOMETRIC,
     "math.trigonometric.ops": "",
+    "nnet.activations.elu": "nnet.activations: elu",
+    "nnet.activations.glu": "nnet.activations: glu",
+    "nnet.activations.hard_tanh": "nnet.activations: hard_tanh",
+    "nnet.activations.leaky_relu": "nnet.activations: leaky_relu",
+    "nnet.activations.relu": "nnet.activations: relu",
+    "nnet.activations.selu": "nnet.activations: selu",
+    "nnet.activations.sigmoid": "nnet.activations: sigmoid",
+    "nnet.activations.soft_sign": "nnet.activations: soft_sign",
+    "nnet.activations.softmax": "nnet.activations: logsoftmax softmax",
+    "nnet.initializers.constant": "nnet.initializers: constant",
+    "nnet.initializers.dirac": "nnet.initializers: dirac",
+    "nnet.initializers.glorot_normal": "nnet.initializers: glorot_normal",
+    "nnet.initializers.glorot_uniform": "nnet.initializers: glorot_uniform",
+    "nnet.initializers.he_normal": "nnet.initializers: he_normal",
+    "nnet.initializers.he_uniform": "nnet.initializers: he_uniform",
+    "nnet.initializers.normal": "nnet.initializers: normal",
+    "nnet.initializers.uniform": "nnet.initializers: uniform",
+    "nnet.layers.batchnorm": "nnet.layers: batchnorm",
+    "nnet.losses._utils": "nnet.losses: check_loss_inputs",
+    "nnet.losses.focal_loss": "nnet.losses: focal_loss softmax_focal_loss",
+    "nnet.losses.margin_ranking_loss": "nnet.losses: margin_ranking_loss",
+    "nnet.losses.multiclass_hinge": "nnet.losses: multiclass_hinge",
+    "nnet.losses.negative_log_likelihood": "nnet.losses: negative_log_likelihood",
+    "nnet.losses.softmax_crossentropy": "nnet.losses: softmax_crossentropy",
     "no_grad_funcs": (
         "allclose bincount can_cast ceil copyto divmod equal floor floor_divide fmod greater "
         "greater_equal isclose isfinite isinf isnan isnat less less_equal logical_and logical_not "
@@ -134,7 +158,7 @@ class _Module(ModuleType):
             found: Any = getattr(import_module(module), original)
         elif name == "__all__":
             found = [*self._origins, *self._operations()]
-        elif name in self._operations():
+        elif not name.startswith("__") and name in self._operations():
             from gpugrad.creators import operation_class
 
             found = operation_class(self._path, name)
@@ -154,9 +178,14 @@ class _Module(ModuleType):
 
 
 def install() -> None:
-    """Make the modules, each an attribute of the one above it."""
+    """Make the modules, each an attribute of the one above it.
+
+    Not so those of nnet, where the attribute is the function of the name, as in MyGrad.
+    """
     for path, row in MODULES.items():
         module = _Module(path, row)
         parent, _, name = module.__name__.rpartition(".")
         sys.modules[module.__name__] = module
+        if path.startswith("nnet."):
+            continue
         setattr(import_module(parent), name, module)

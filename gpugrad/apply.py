@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.backend.array_module import check_same_device
+from gpugrad.backend.array_module import check_same_device, device_of, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import explain
 from gpugrad.graph.guard import Hold, adopt, use_of_leaf
 from gpugrad.graph.op import OPS, Op, copy_into, run_elementwise
+from gpugrad.graph.sweep import expect_several_devices
 from gpugrad.graph.vertex import CLEARED, NO_PARAMS, UNGUARDED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 from gpugrad.tensor import (
@@ -19,12 +20,13 @@ from gpugrad.tensor import (
     Tensor,
     View,
     as_operand,
+    extend,
     resolve_constant,
     vertex_of,
     wrap,
 )
 
-__all__ = ["apply", "apply_two", "note_view"]
+__all__ = ["apply", "apply_two", "bring_scalars", "forget_gradients", "note_view"]
 
 _new = object.__new__
 
@@ -93,6 +95,8 @@ def apply(
         else:
             if type(a) not in SCALARS:
                 a = as_operand(op.name, a)
+                if out is not None and tracking:
+                    a = _before_write(a, out)
                 if type(a) is not ndarray:
                     host = False
                 elif arrays is None:
@@ -101,6 +105,8 @@ def apply(
                     arrays.append(a)
             inputs.append(a)
         raw.append(a)
+    if not host:
+        bring_scalars(inputs, raw)
     if may_view and first is not None and not tracking:
         # the view will stand alone and may be written to: a live graph's memory becomes read-only
         raw[0] = first.data
@@ -198,6 +204,48 @@ def apply_two(op: Op, x1: Any, x2: Any) -> Tensor:
     result._vertex = Vertex(data, op, (v1, v2), NO_PARAMS, constant, holds)
     result._view = None
     return result
+
+
+def bring_scalars(inputs: list, raw: list) -> None:
+    """Put host operands of no dimension where the device arrays are, a variable within its graph.
+
+    They may mix with arrays of any device; the rules of derivatives must not have to know that.
+    """
+    alone = [i for i, a in enumerate(raw) if type(a) is np.ndarray and not a.ndim]
+    if not alone or len(alone) == len(raw):
+        return
+    device = next((d for d in map(device_of, raw) if d.kind != "cpu"), None)
+    if device is None:
+        return
+    for i in alone:
+        vertex = inputs[i]
+        if type(vertex) is Vertex and not vertex.constant and TRACKING.get():
+            params = {"device": device, "source": device_of(raw[i])}
+            moved = inputs[i] = extend(OPS["to_device"], vertex, params)
+            raw[i] = moved.data
+            expect_several_devices()
+        else:
+            inputs[i] = raw[i] = raw[i][()]
+
+
+def forget_gradients(operands: Sequence[Any]) -> None:
+    """Forget the gradients of tensors that a composed function used.
+
+    An operation does so itself, unless it makes a view: a function whose first step is a view
+    calls this last.
+    """
+    if TRACKING.get():
+        for t in operands:
+            if isinstance(t, Tensor) and t._view is None:
+                t._vertex.grad = None
+
+
+def _before_write(operand: Any, out: Any) -> Any:
+    """`operand`, or a copy where the result is written over it: the rules need what it was."""
+    module = get_array_module(operand)
+    if module is get_array_module(out) and module.may_share_memory(operand, out):
+        return operand.copy()
+    return operand
 
 
 def _apply_slowly(

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import InvalidBackprop
@@ -54,7 +56,7 @@ def as_variable(function: str, x: Any) -> Tensor:
         op = OPS["positive"]
         inputs = (source,)
         return wrap(Vertex(source.data, op, inputs, NO_PARAMS, False, hold_operands(inputs)))
-    if isinstance(x, int | float):
+    if isinstance(x, int | float) and not isinstance(x, bool):
         x = float(x)
     out = Tensor(x, copy=False)
     if out.constant:
@@ -94,8 +96,9 @@ class _Call:
 
     def __init__(self, function: str, f: Callable, args: tuple, kwargs: dict, argnums: Argnums):
         self.function = function
-        self.one = isinstance(argnums, int)
-        places: Sequence[int] = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        places: Sequence[int]
+        self.one = isinstance(argnums, int | np.integer)
+        places = (argnums,) if isinstance(argnums, int | np.integer) else tuple(argnums)
         for i in places:
             if not -len(args) <= i < len(args):
                 raise ValueError(f"{function}: argnums {i}, but got {len(args)} arguments")
@@ -160,7 +163,19 @@ def gradients(
     else:
         with _recording:
             found = sweep_toward(xs, roots, seeds, tensor_namespace, lifting())
+            _separate(found, [v.data for v in (*xs, *map(vertex_of, seeds))])
     return [_gradient_of(x, found.get(x)) for x in xs]
+
+
+def _separate(found: dict[Vertex, Tensor], others: Sequence[Any]) -> None:
+    """Give each gradient memory of its own: who writes to one must not change another."""
+    known = {id(array) for array in others}
+    for x, g in found.items():
+        data = g._vertex.data
+        if data.base is not None or id(data) in known:
+            found[x] = tensor_namespace.positive(g)
+        else:
+            known.add(id(data))
 
 
 def _gradient_of(x: Vertex, g: Any) -> Tensor:
@@ -475,10 +490,10 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
     Returns
     -------
     callable
-        Its value has shape ``x.shape + x.shape``. It calls `f` once, sweeps once for the gradient,
-        and then once for each of the n elements of `x`: about 4 (n + 1) times the cost of `f`, and
-        the memory of n graphs, unless under ``no_autodiff``. `hvp` needs one sweep for a product
-        of that matrix with a vector.
+        Its value has shape ``x.shape + x.shape``. For each of `argnums` it calls `f` once, sweeps
+        once for the gradient, and then once for each of the n elements of `x`: about 4 (n + 1)
+        times the cost of `f`, and the memory of n graphs, unless under ``no_autodiff``. `hvp`
+        needs one sweep for a product of that matrix with a vector.
 
     Raises
     ------
@@ -492,7 +507,7 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
     Tensor([[4., 2.],
             [2., 0.]])
     """
-    if isinstance(argnums, int):
+    if isinstance(argnums, int | np.integer):
         return _jacobian("hessian", _value_free("hessian", f, argnums), argnums)
     places = tuple(argnums)
 

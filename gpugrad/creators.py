@@ -22,6 +22,7 @@ TABLE is MyGrad's list: where the class of each operation is found.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -312,6 +313,111 @@ def _written(self: Any, a: Any, b: Any, index: Any, *, out: Any = None) -> Any:
     return out
 
 
+def _bent(self: Any, x: Any, alpha: Any) -> Any:
+    """The value."""
+    return self._apply(lambda x, **o: _word(self.word)(x, alpha, **o), (x,))
+
+
+def _rescaled(self: Any, x: Any) -> Any:
+    """The value."""
+    return self._apply(_word(self.word), (x,))
+
+
+def _shares(self: Any, a: Any, axis: Any = -1) -> Any:
+    """The value."""
+    return self._apply(_word(self.word), (a,), axis=axis)
+
+
+def _focal(self: Any, class_probs: Any, targets: Any, alpha: Any, gamma: Any) -> Any:
+    """The losses, one for each sample."""
+    return self._apply(
+        lambda x, **o: _word(self.word)(x, targets, alpha=alpha, gamma=gamma, **o), (class_probs,)
+    )
+
+
+def _ranked(self: Any, x1: Any, x2: Any, y: Any, margin: Any) -> Any:
+    """The loss."""
+    return self._apply(lambda x1, x2, **o: _word(self.word)(x1, x2, y, margin, **o), (x1, x2))
+
+
+def _hinged(self: Any, a: Any, y: Any, hinge: float = 1.0) -> Any:
+    """The loss."""
+    return self._apply(lambda x, **o: _word(self.word)(x, y, hinge, **o), (a,))
+
+
+def _classified(self: Any, x: Any, y_true: Any) -> Any:
+    """The loss."""
+    return self._apply(lambda x, **o: _word(self.word)(x, y_true, **o), (x,))
+
+
+def _normalized(self: Any, x: Any, gamma: Any, beta: Any, *, eps: Any) -> Any:
+    """The value; a `gamma` or `beta` without elements counts as not given."""
+
+    def call(*given: Any, **options: Any) -> Tensor:
+        x, gamma, beta = (p if p.size else None for p in given)
+        x = given[0] if x is None else x
+        return _word(self.word)(x, gamma=gamma, beta=beta, eps=eps, **options)
+
+    return self._apply(call, (x, gamma, beta))
+
+
+def _layer(name: str) -> Callable[..., Any]:
+    return getattr(import_module("gpugrad.nnet"), name)  # which is imported when it is asked for
+
+
+def _convolved(
+    self: Any, x: Any, w: Any, *, stride: Any, padding: Any = 0, dilation: Any = 1
+) -> Any:
+    """The value."""
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    return self._apply(_layer("conv_nd"), (x, w), **options)
+
+
+def _pooled(self: Any, x: Any, pool: Any, stride: Any) -> Any:
+    """The value."""
+    return self._apply(lambda x, **o: _layer("max_pool")(x, pool, stride, **o), (x,))
+
+
+def _recurrent(
+    self: Any,
+    X: Any,
+    Uz: Any,
+    Wz: Any,
+    bz: Any,
+    Ur: Any,
+    Wr: Any,
+    br: Any,
+    Uh: Any,
+    Wh: Any,
+    bh: Any,
+    s0: Any = None,
+    bp_lim: Any = None,
+    dropout: float = 0.0,
+) -> Any:
+    """The states."""
+    return self._apply(
+        lambda *xs, **o: _layer("gru")(*xs, s0, bp_lim, dropout, **o),
+        (X, Uz, Wz, bz, Ur, Wr, br, Uh, Wh, bh),
+    )
+
+
+class _WithMoments(Operation):
+    """An operation that keeps the mean and the variance of each channel.
+
+    Attributes
+    ----------
+    mean, var : array, shape (C,)
+    """
+
+    @property
+    def mean(self) -> Any:
+        return self._root.params["saved"]["mean"]  # type: ignore[attr-defined]
+
+    @property
+    def var(self) -> Any:
+        return self._root.params["saved"]["var"]  # type: ignore[attr-defined]
+
+
 # ---------------------------------------------------------------------------------------- the table
 
 # path -> class -> (word, base, how it is called)
@@ -371,6 +477,24 @@ _rows("linalg.ops", "EinSum", Operation, _contracted)
 _rows("linalg.ops", "Norm", Operation, _normed)
 _rows("_tensor_core_ops.indexing", "GetItem=getitem", Operation, _picked)
 _rows("_tensor_core_ops.indexing", "SetItem=put_view", Operation, _written)
+_rows("nnet.activations.elu", "ELU", Operation, _bent)
+_rows("nnet.activations.selu", "SELU", Operation, _rescaled)
+_rows("nnet.activations.relu", "ReLu", Operation, _one)
+_rows("nnet.activations.sigmoid", "Sigmoid", Operation, _one)
+_rows("nnet.activations.softmax", "Softmax LogSoftmax", Operation, _shares)
+_rows("nnet.losses.focal_loss", "FocalLoss=focal_loss", Operation, _focal)
+_rows("nnet.losses.margin_ranking_loss", "MarginRanking=margin_ranking_loss", Operation, _ranked)
+_rows("nnet.losses.multiclass_hinge", "MulticlassHinge=multiclass_hinge", Operation, _hinged)
+_rows(
+    "nnet.losses.softmax_crossentropy",
+    "SoftmaxCrossEntropy=softmax_crossentropy",
+    Operation,
+    _classified,
+)
+_rows("nnet.layers.batchnorm", "BatchNorm", _WithMoments, _normalized)
+_rows("nnet.layers.conv", "ConvND=conv", Operation, _convolved)
+_rows("nnet.layers.pooling", "MaxPoolND=max_pool", Operation, _pooled)
+_rows("nnet.layers.gru", "GRUnit=gru", Operation, _recurrent)
 
 # word -> (path, class); of two classes of one word the first is the creators' type
 _BY_WORD: dict[str, tuple[str, str]] = {}
@@ -403,7 +527,7 @@ def operation_class(path: str, name: str) -> type[Declared]:
         if base is Sequential:
             contents["numpy_func"] = staticmethod(function)
             contents["_integer_axis_only"] = word in ("cumprod", "cumsum")
-        elif base is not Operation:
+        elif base in (UnaryUfunc, BinaryUfunc):
             contents["numpy_ufunc"] = function
         elif function is not None:
             contents["numpy_func"] = staticmethod(function)

@@ -24,7 +24,7 @@ _CPU = (1, 3)  # kDLCPU, kDLCUDAHost
 _CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
-def __dlpack__(self: Tensor, **options: Any) -> Any:
+def capsule(self: Tensor, **options: Any) -> Any:
     """The array as a DLPack capsule; parameters as `numpy.ndarray.__dlpack__` has them.
 
     Raises
@@ -48,12 +48,6 @@ def __dlpack__(self: Tensor, **options: Any) -> Any:
             "Tensor.__dlpack__: the array is read-only while a graph depends on it; backward() or "
             "clear_graph() releases it, tensor.data.copy() can be exported now"
         ) from None
-
-
-def __dlpack_device__(self: Tensor) -> tuple[int, int]:
-    """DLPack's numbers for the device: (1, 0) for the CPU, (2, k) for GPU number k."""
-    device = device_of(self)
-    return (1, 0) if device.kind == "cpu" else (2, device.index)
 
 
 def from_dlpack(
@@ -140,7 +134,3 @@ def from_dlpack(
     elif copy:
         data, shared = data.copy(), False
     return wrap(leaf(data, constant, exposed=shared))
-
-
-Tensor.__dlpack__ = __dlpack__  # type: ignore[attr-defined]
-Tensor.__dlpack_device__ = __dlpack_device__  # type: ignore[attr-defined]

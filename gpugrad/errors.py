@@ -5,8 +5,9 @@ written for one of them catches what it used to catch. The message names the fun
 and what was expected.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,15 +21,21 @@ __all__ = [
     "InvalidBackprop",
     "InvalidGradient",
     "KernelError",
+    "LayerParameterError",
     "MissingExtraError",
     "ModelFileError",
     "MyGradException",
+    "NoPartitionFunctionError",
     "ParameterError",
     "SkipGradient",
     "TensorFileError",
     "TreeMismatchError",
+    "composite",
     "explain",
 ]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class MyGradException(Exception):
@@ -71,6 +78,15 @@ class ParameterError(ValueError):
     """A setting outside its range: a negative rate, k = 0, a shape that does not fit."""
 
 
+class LayerParameterError(ParameterError, AssertionError):
+    """A setting of a layer outside its range, for which MyGrad has an assertion that fails."""
+
+
+class NoPartitionFunctionError(ParameterError):
+    """A Boltzmann machine, or a unit in its field, whose Boltzmann weights have no finite sum; the
+    message names the layers."""
+
+
 class ModelFileError(ValueError):
     """A file that is not a model, or a model of another version."""
 
@@ -106,6 +122,8 @@ def explain(error: BaseException, function: str, operands: Sequence[Any] = ()) -
     if isinstance(error, np.exceptions.AxisError):
         # its message is composed when it is shown, from a prefix, the axis and the dimensions
         prefix = getattr(error, "_msg", None)
+        if prefix and prefix.partition(":")[0] == function:
+            return
         error._msg = f"{function}: {prefix}" if prefix else function  # type: ignore[attr-defined]
         return
     if type(error) not in (ValueError, TypeError, IndexError, np.linalg.LinAlgError):
@@ -115,6 +133,20 @@ def explain(error: BaseException, function: str, operands: Sequence[Any] = ()) -
         return
     shown = "" if "shape" in text else ", ".join(map(_described, operands))
     error.args = (f"{function}: {text}" + (f"; got {shown}" if shown else ""), *error.args[1:])
+
+
+def composite(function: F) -> F:
+    """Decorator of a function that is made of others: its name comes first in their errors."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            explain(error, function.__name__)
+            raise
+
+    return wrapper  # type: ignore[return-value]
 
 
 def _described(x: Any) -> str:

@@ -262,7 +262,7 @@ def _raw_gradients(root: Vertex, vertices: list[Vertex]) -> list[Any]:
     found: dict[Vertex, Any] = {}
     if not root.constant:
         xp = namespace_of(get_array_module(root.data))
-        _, found, _ = sweep(root, xp.ones_like(root.data), xp)
+        found = sweep(root, xp.ones_like(root.data), xp)[1]
     gradients = []
     for vertex in vertices:
         xp = namespace_of(get_array_module(vertex.data))

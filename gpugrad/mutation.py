@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.apply import bring_scalars
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of, shared
 from gpugrad.errors import explain
@@ -71,7 +72,7 @@ def _put_value(xp: Any, g: Any, y: Any, x: Any, value: Any, *, recipe: tuple, in
 def put_view(xp: Any, x: Any, value: Any, *, recipe: tuple, index: Any) -> Any:
     """A copy of `x` whose view by `recipe`, at `index` if given, holds `value`."""
     result = xp.array(x)
-    target = _show(xp, result, recipe)
+    target = _show(xp, result, recipe) if recipe else result
     _set(xp, target, ... if index is None else index, value)
     return result
 
@@ -88,6 +89,8 @@ PUT_VIEW = operation("put_view", _put_x, _put_value)(put_view)
 
 
 def _has_arrays(index: Any) -> bool:
+    if type(index) is int or type(index) is slice or index is ...:
+        return False  # most writes; the general answer costs a microsecond
     return any(
         isinstance(k, list | tuple) or (hasattr(k, "dtype") and np.ndim(k) > 0)
         for k in (index if isinstance(index, tuple) else (index,))
@@ -147,12 +150,14 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     IndexError
         `index` is out of range.
     """
-    vertex = vertex_of(target, TRACKING.get())
-    index = raw_index(index)
+    tracking = TRACKING.get()
+    vertex = vertex_of(target, tracking)
+    if type(index) is tuple or type(index) is Tensor:
+        index = raw_index(index)
     operand = vertex_of(value) if isinstance(value, Tensor) else as_operand("setitem", value)
     raw = operand.data if isinstance(operand, Vertex) else operand
     xp = namespace_of(check_same_device("setitem", vertex.data, raw))
-    if not TRACKING.get():
+    if not tracking:
         try:
             _set(xp, _memory("setitem", target), index, raw)
         except BaseException as error:
@@ -162,6 +167,10 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     _check_writeable("setitem", vertex.data)
     if isinstance(operand, Vertex):
         operand.grad = None
+    if xp.name != "numpy":
+        both = [vertex, operand]
+        bring_scalars(both, [vertex.data, raw])
+        operand = both[1]
     _move(target, operand, index)
 
 
@@ -185,10 +194,15 @@ def write(
     """
     tracking = TRACKING.get()
     vertex = vertex_of(target, tracking)
-    inputs = [vertex_of(a, tracking) if isinstance(a, Tensor) else as_operand(op.name, a) for a in operands]
+    inputs = [
+        vertex_of(a, tracking) if isinstance(a, Tensor) else as_operand(op.name, a)
+        for a in operands
+    ]
     raw = [p.data if isinstance(p, Vertex) else p for p in inputs]
     data = vertex.data
     xp = namespace_of(check_same_device(op.name, data, *raw, where))
+    if xp.name != "numpy":
+        bring_scalars(inputs, raw)
     if where is not None:
         where = xp.asarray(where)
     out = buffer_of(op.name, target, where is not None)
@@ -232,7 +246,8 @@ def replace(target: Tensor, value: Vertex, where: Any = None) -> Tensor:
         xp = namespace_of(get_array_module(old.data))
         both = (where, value, old)
         selected = kept.forward(xp, where, value.data, old.data)
-        value = Vertex(selected, kept, both, NO_PARAMS, old.constant, hold_operands(both))
+        # no gradient needs what `old` holds: its array is left free
+        value = Vertex(selected, kept, both, NO_PARAMS, old.constant, hold_operands((value,)))
     if target._view is None and not hasattr(target, "_layout"):
         target._vertex = value
     else:
@@ -251,8 +266,7 @@ def reshape_(target: Tensor, shape: Any) -> None:
         The array cannot take the shape without a copy, as NumPy says it.
     """
     tracking = TRACKING.get()
-    if not tracking:
-        _ = target.data  # what a live graph needs becomes read-only, and this with it
+    _ = target.data  # what a live graph needs becomes read-only, and this with it
     vertex = vertex_of(target, tracking)
     if shape == vertex.data.shape:
         return

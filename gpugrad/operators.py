@@ -90,9 +90,10 @@ def _constant_only(name: str, reflected: bool) -> Any:
     return method
 
 
-def _power_op(exponent: Any) -> tuple[Op, bool]:
+def _power_op(x: Tensor, exponent: Any) -> tuple[Op, bool]:
     """The operation of ``x ** exponent``, and whether it takes the exponent."""
-    if type(exponent) in (int, float):
+    # a float makes floats of integers
+    if type(exponent) is int or (type(exponent) is float and x.dtype.kind == "f"):
         if exponent == 2:
             return arithmetic.SQUARE, False
         if exponent == 1:
@@ -103,12 +104,12 @@ def _power_op(exponent: Any) -> tuple[Op, bool]:
 def _pow(self: Tensor, other: Any) -> Any:
     if _foreign(other):
         return NotImplemented
-    op, binary = _power_op(other)
+    op, binary = _power_op(self, other)
     return apply(op, (self, other) if binary else (self,))
 
 
 def _ipow(self: Tensor, other: Any) -> Tensor:
-    op, binary = _power_op(other)
+    op, binary = _power_op(self, other)
     return mutation.write(self, op, (self, other) if binary else (self,))
 
 
@@ -118,6 +119,11 @@ def _reshape(self: Tensor, *newshape: Any, constant: bool | None = None) -> Tens
         raise TypeError("reshape: got no shape, expected at least one length")
     shape = newshape[0] if len(newshape) == 1 else newshape
     return shaping.reshape(self, shape, constant=constant)
+
+
+def _format(self: Tensor, spec: str) -> str:
+    """A tensor of no dimension takes the formats of its number, as NumPy's arrays do."""
+    return format(self.item(), spec) if spec and not self.ndim else object.__format__(self, spec)
 
 
 _METHODS = {
@@ -163,6 +169,7 @@ for _name, _word in _CONSTANT_ONLY.items():
     _bind(f"__r{_name}__", _constant_only(_word, True))
 for _name, _function in _METHODS.items():
     _bind(_name, _function)
+_bind("__format__", _format)
 _bind("__pow__", _pow)
 _bind("__ipow__", _ipow)
 _bind("__rpow__", _reflected(arithmetic.POWER))

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpugrad.backend import rng
 from gpugrad.backend.array_module import Device, parse_device
-from gpugrad.errors import ParameterError
+from gpugrad.errors import ParameterError, composite
 from gpugrad.tensor import Tensor
 from gpugrad.typing import Shape
 
@@ -35,6 +35,7 @@ def _uniform(shape: Any, constant: bool | None, device: Any) -> Tensor:
     return _tensor(drawn, constant)
 
 
+@composite
 def rand(*shape: int, constant: bool | None = None, device: str | Device | None = None) -> Tensor:
     """Independent numbers, uniform in [0, 1), float64.
 
@@ -69,6 +70,7 @@ def rand(*shape: int, constant: bool | None = None, device: str | Device | None 
     return _uniform(shape, constant, device)
 
 
+@composite
 def randn(*shape: int, constant: bool | None = None, device: str | Device | None = None) -> Tensor:
     """Independent numbers of the standard normal distribution, float64; parameters as `rand`.
 
@@ -83,6 +85,7 @@ def randn(*shape: int, constant: bool | None = None, device: str | Device | None
     return _tensor(drawn, constant)
 
 
+@composite
 def random(
     shape: Shape | int | None = None,
     *,
@@ -105,6 +108,7 @@ def random(
     return _uniform(shape, constant, device)
 
 
+@composite
 def random_sample(
     shape: Shape | int | None = None,
     *,
@@ -115,6 +119,7 @@ def random_sample(
     return _uniform(shape, constant, device)
 
 
+@composite
 def ranf(
     shape: Shape | int | None = None,
     *,
@@ -125,6 +130,7 @@ def ranf(
     return _uniform(shape, constant, device)
 
 
+@composite
 def sample(
     shape: Shape | int | None = None,
     *,
@@ -135,6 +141,7 @@ def sample(
     return _uniform(shape, constant, device)
 
 
+@composite
 def randint(
     low: Any,
     high: Any = None,
@@ -191,6 +198,7 @@ def randint(
     return _tensor(drawn.astype(kind))
 
 
+@composite
 def seed(seed_number: Any) -> None:
     """Start the random numbers anew, on the host and on GPUs.
 

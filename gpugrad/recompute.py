@@ -110,6 +110,8 @@ class _Segment:
         for t in self.operands:
             t.data  # noqa: B018  # from here on it is protected as an array that others know
         sources = [vertex_of(t) for t in self.operands]
+        for v in sources:
+            v.grad = None  # as of every operand
         arrays = [e for e in self.entries if type(e) is np.ndarray]
         del self.entries, self.operands
         self.constant = [v.constant for v in sources]

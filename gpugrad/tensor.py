@@ -23,10 +23,10 @@ from gpugrad.backend.array_module import (
 )
 from gpugrad.backend.vocabulary import namespace_of, numpy_namespace
 from gpugrad.errors import InvalidGradient, explain
-from gpugrad.graph.guard import Hold, adopt, expose, use_of_leaf
+from gpugrad.graph.guard import Hold, adopt, expose, use_of_leaf, wait_for_base
 from gpugrad.graph.op import OPS, Op
-from gpugrad.graph.sweep import clear_graph, sweep
-from gpugrad.graph.vertex import CLEARED, UNGUARDED, Vertex, leaf
+from gpugrad.graph.sweep import LARGE, clear_graph, sweep
+from gpugrad.graph.vertex import CLEARED, NO_PARAMS, UNGUARDED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "View",
     "as_operand",
     "extend",
-    "forget_gradients",
     "hold_operands",
     "in_layout",
     "vertex_of",
@@ -236,8 +235,9 @@ class Tensor:
                 g = op.forward(xp, g, **params)
             return g
         vertex = self._vertex
-        if vertex.grad is not None and vertex.grad_shared:
-            vertex.grad = namespace_of(get_array_module(vertex.data)).array(vertex.grad)
+        if vertex.grad is not None and (vertex.grad_shared or not vertex.grad.flags.c_contiguous):
+            # in C order: views of it share its memory
+            vertex.grad = get_array_module(vertex.data).array(vertex.grad, order="C")
             vertex.grad_shared = False
         return vertex.grad
 
@@ -268,22 +268,24 @@ class Tensor:
         data = vertex.data
         xp = numpy_namespace if type(data) is np.ndarray else namespace_of(get_array_module(data))
         if grad is None:
-            seed = data.copy()  # a third of the time of ones_like
+            # copying a small array takes a third of the time of ones_like, a large one longer
+            seed = data.copy() if data.size < LARGE else xp.empty(data.shape, dtype=data.dtype)
             seed.fill(1)
         else:
             seed = _as_cotangent(xp, grad, data)
-        inner, leaves, constants = sweep(vertex, seed, xp)
+        inner, leaves, shared, constants = sweep(vertex, seed, xp)
         for v, g in inner:
             v.grad = g
             v.grad_shared = True
             v.op = CLEARED
             v.inputs = v.holds = ()
+            v.params = NO_PARAMS  # an operation may keep arrays there
             v.own = None
         for v, g in leaves.items():
             if g.base is not None:
                 g = g.copy()
             v.grad = np.asarray(g) if isinstance(g, np.generic) else g
-            v.grad_shared = False
+            v.grad_shared = v in shared
         if constants:
             clear_graph(*constants)
 
@@ -329,7 +331,7 @@ class Tensor:
         """A copy: a leaf of a new graph, with a copy of the gradient."""
         data = vertex_of(self, renewing=False).data
         resolved = self.constant if constant is None else constant
-        out = wrap(leaf(data.copy(), resolve_constant("copy", data.dtype, resolved), False))
+        out = wrap(leaf(data.copy("K"), resolve_constant("copy", data.dtype, resolved), False))
         g = self.grad
         if g is not None:
             out._vertex.grad, out._vertex.grad_shared = g.copy(), False
@@ -340,14 +342,6 @@ class Tensor:
     def item(self) -> int | float:
         """The one element, as a Python number."""
         return vertex_of(self, renewing=False).data.item()
-
-    def __deepcopy__(self, memo: dict) -> Tensor:
-        out = self.copy()
-        memo[id(self)] = out
-        return out
-
-    def __reduce__(self) -> tuple:
-        return _rebuild, (self.data, self.constant, self.grad)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         data = self.data
@@ -416,13 +410,6 @@ def asnumpy_text(data: Any) -> Any:
     return data if isinstance(data, np.ndarray) else data.get()
 
 
-def _rebuild(data: Any, constant: bool, grad: Any) -> Tensor:
-    out = Tensor(data, constant=constant)
-    if grad is not None:
-        out._vertex.grad, out._vertex.grad_shared = grad, False
-    return out
-
-
 def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
     if isinstance(grad, Tensor):
         grad = grad.data
@@ -433,7 +420,7 @@ def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
         raise InvalidGradient(f"backward: grad is {grad!r}, expected numbers ({error})") from None
     try:
         seed = xp.empty(data.shape, dtype=data.dtype)  # in C order: views of it share its memory
-        seed[...] = xp.broadcast_to(g, data.shape)
+        seed[...] = g if g.shape == data.shape else xp.broadcast_to(g, data.shape)
         return seed
     except ValueError:
         raise ValueError(
@@ -485,9 +472,18 @@ def vertex_of(t: Tensor, renewing: bool = True) -> Vertex:
     cleared = vertex.op is CLEARED
     if cleared and not renewing and base.data is view.seen.data:
         return vertex  # the base is a leaf of a new graph, to which the view does not belong
-    if base is not view.seen or (renewing and cleared):
+    if base is not view.seen or (renewing and _is_cut_off(vertex, base)):
         return _replay_view(t, view, base)
     return vertex
+
+
+def _is_cut_off(vertex: Vertex, base: Vertex) -> bool:
+    """Whether the graph was cleared somewhere between a view and its base."""
+    while vertex is not base and vertex.op is not None:
+        if vertex.op is CLEARED:
+            return True
+        vertex = vertex.inputs[0]
+    return False
 
 
 def _replay_view(t: Tensor, view: View, base: Vertex) -> Vertex:
@@ -506,6 +502,8 @@ def _replay_view(t: Tensor, view: View, base: Vertex) -> Vertex:
         new.data, new.exposed = old.data, old.exposed
         if old.exposed and GUARD.get():
             new.own = Hold(new.data)
+        elif old.exposed:
+            wait_for_base(new.data)
     t._vertex, view.seen = new, base
     return new
 
@@ -518,18 +516,6 @@ def _renew(t: Tensor) -> Vertex:
         new.grad, new.grad_shared = old.grad, old.grad_shared
     t._vertex = new
     return new
-
-
-def forget_gradients(operands: Sequence[Any]) -> None:
-    """Forget the gradients of tensors that a composed function used.
-
-    An operation does so itself, unless it makes a view: a function whose first step is a view
-    calls this last.
-    """
-    if TRACKING.get():
-        for t in operands:
-            if isinstance(t, Tensor) and t._view is None:
-                t._vertex.grad = None
 
 
 def in_layout(base: Tensor, vertex: Vertex) -> Vertex:
@@ -560,7 +546,10 @@ def extend(op: Op, vertex: Vertex, params: dict, *more: Any) -> Vertex:
     if op.may_view and type(data) is np.ndarray and not data.flags.writeable:
         if op.name != "broadcast_to":  # whose result NumPy makes read-only for good
             adopt(data, raw[0])
-    constant = all(type(p) is not Vertex or p.constant for p in inputs)
+    constant = vertex.constant
+    for p in more:
+        if type(p) is Vertex and not p.constant:
+            constant = False
     # recorded under no_autodiff as well: a handle's history does not depend on who looks at it
     return Vertex(data, op, inputs, params, constant, hold_operands(inputs))
 

@@ -1,5 +1,5 @@
-"""What MyGrad's programs reach on a tensor beside its arithmetic: its creator, and what it keeps
-under names that begin with an underscore."""
+"""What MyGrad's programs reach on a tensor beside its arithmetic: its creator, deep copies and
+pickles, DLPack, and what it keeps under names that begin with an underscore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from gpugrad.backend.array_module import get_array_module
+from gpugrad.backend.array_module import device_of, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.graph.vertex import CLEARED
 from gpugrad.tensor import Tensor, resolve_constant, vertex_of
@@ -90,7 +90,40 @@ def _in_place_op(
     )
 
 
+def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+    out = self.copy()
+    memo[id(self)] = out
+    return out
+
+
+def _reduce(self: Tensor) -> tuple:
+    return _rebuild, (self.data, self.constant, self.grad)
+
+
+def _rebuild(data: Any, constant: bool, grad: Any) -> Tensor:
+    out = Tensor(data, constant=constant)
+    out._grad = grad
+    return out
+
+
+def __dlpack__(self: Tensor, **options: Any) -> Any:
+    """The array as a DLPack capsule; see `gpugrad.dlpack.capsule`."""
+    from gpugrad.dlpack import capsule  # few programs share memory with another library
+
+    return capsule(self, **options)
+
+
+def __dlpack_device__(self: Tensor) -> tuple[int, int]:
+    """DLPack's numbers for the device: (1, 0) for the CPU, (2, k) for GPU number k."""
+    device = device_of(self)
+    return (1, 0) if device.kind == "cpu" else (2, device.index)
+
+
 _BOUND = {
+    "__deepcopy__": _deepcopy,
+    "__dlpack__": __dlpack__,
+    "__dlpack_device__": __dlpack_device__,
+    "__reduce__": _reduce,
     "creator": property(_creator),
     "null_gradients": null_gradients,
     "_constant": property(lambda self: self.constant, _set_constant),

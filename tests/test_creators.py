@@ -23,6 +23,7 @@ ABOVE_ONE = np.array([[1.5, 2.5, 3.5], [1.25, 4.5, 2.0]])
 INSIDE = ABOVE_ONE / 10
 OTHER = np.array([0.5, 0.75, 1.5])
 MATRIX = np.array([[1.0, 2.0], [3.0, 5.0], [0.5, 0.25]])
+IMAGES = np.sin(np.arange(36.0)).reshape(2, 2, 3, 3)
 
 # class -> operands, further arguments, by keyword; the others take INSIDE (and OTHER) alone
 ARGUMENTS: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
@@ -43,6 +44,19 @@ ARGUMENTS: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
     "Where": ((ABOVE_ONE, OTHER), (), {"condition": ABOVE_ONE > 2}),
     "EinSum": ((ABOVE_ONE, MATRIX), (), {"in_lbls": "ij,jk", "out_lbls": "ik"}),
     "GetItem": ((ABOVE_ONE,), ((slice(None), 1),), {}),
+    "ELU": ((ABOVE_ONE - 2,), (0.7,), {}),
+    "SELU": ((ABOVE_ONE - 2,), (), {}),
+    "ReLu": ((ABOVE_ONE - 2,), (), {}),
+    "Softmax": ((ABOVE_ONE,), (), {"axis": 0}),
+    "LogSoftmax": ((ABOVE_ONE,), (0,), {}),
+    "FocalLoss": ((INSIDE,), (np.array([2, 0]), 0.5, 2.0), {}),
+    "MarginRanking": ((ABOVE_ONE, INSIDE), (np.array(-1), 0.5), {}),
+    "MulticlassHinge": ((ABOVE_ONE,), (np.array([2, 0]),), {"hinge": 0.5}),
+    "SoftmaxCrossEntropy": ((ABOVE_ONE,), (np.array([2, 0]),), {}),
+    "BatchNorm": ((ABOVE_ONE, OTHER, OTHER + 1), (), {"eps": 0.1}),
+    "ConvND": ((IMAGES, IMAGES[:1, :, :2, :2]), (), {"stride": 1, "padding": (1, 0)}),
+    "MaxPoolND": ((IMAGES,), ((2, 2), (1, 1)), {}),
+    "GRUnit": ((IMAGES[0], *(MATRIX, MATRIX.T @ MATRIX / 9, OTHER[:2]) * 3), (), {}),
 }
 for _name in "CumProd CumSum Max Min Prod Sum Mean".split():
     ARGUMENTS[_name] = ((ABOVE_ONE,), (), {"axis": 1})
@@ -56,7 +70,10 @@ ROWS = [(path, name) for path, classes in TABLE.items() for name in classes]
 each_class = pytest.mark.parametrize(("path", "name"), ROWS, ids=lambda text: text)
 
 # they have no counterpart that could be called alike
-UNLIKE = {"SetItem": "mygrad's writes into out and must have it"}
+UNLIKE = {
+    "SetItem": "mygrad's writes into out and must have it",
+    "GRUnit": "mygrad's has no derivative before its function gru has completed it",
+}
 
 
 def arguments(path: str, name: str) -> tuple[tuple, tuple, dict[str, Any]]:

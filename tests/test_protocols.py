@@ -93,6 +93,17 @@ def test_augmented_assignment_of_an_array_by_a_tensor_loses_no_gradient():
     np.testing.assert_array_equal(x.grad, np.ones((2, 3)))
 
 
+def test_gradient_is_of_the_operand_as_it_was_before_the_write(as_device: Any, host: Any):
+    x = gg.tensor(as_device([3.0, 4.0, 5.0]))
+    whole, shifted = as_device([1.0, 2.0, 3.0]), as_device([1.0, 2.0, 3.0])
+    whole *= x
+    whole.backward()
+    np.testing.assert_array_equal(host(x.grad), [1.0, 2.0, 3.0])
+    gg.multiply(shifted[:2], x[:2], out=shifted[1:]).backward()
+    np.testing.assert_array_equal(host(x.grad), [1.0, 2.0, 0.0])
+    np.testing.assert_array_equal(host(shifted), [1.0, 3.0, 8.0])
+
+
 def test_dtype_through_numpy():
     x = gg.tensor(X, dtype=np.float32)
     assert np.add(x, x, dtype=np.float64).dtype == np.float64

@@ -218,6 +218,13 @@ def test_repr_is_numpys_with_another_name(device: str):
         assert repr(gg.tensor(x, device=device)) == expected
 
 
+def test_a_number_is_formatted_as_one(device: str):
+    x = gg.tensor(1.25, device=device)
+    assert (f"{x:.1e}", f"{x}") == ("1.2e+00", "Tensor(1.25)")
+    with pytest.raises(TypeError, match="format"):
+        f"{gg.ones(2):.1f}"
+
+
 def test_tensors_hash_by_identity():
     a, b = gg.tensor([1.0]), gg.tensor([1.0])
     assert len({a, b, a}) == 2
@@ -449,3 +456,62 @@ def test_constant_view_stays_constant_when_its_base_moves():
     x[0] = 5.0
     np.testing.assert_array_equal(c, [[5.0], [2.0]])
     assert c.constant
+
+
+# ------------------------------------------------------------------- what MyGrad's programs reach
+
+
+def test_own_gradient_can_be_set():
+    x = gg.tensor([1.0, 2.0])
+    x._grad = [5.0, 6.0]
+    np.testing.assert_array_equal(x.grad, [5.0, 6.0])
+    x * 1  # a tensor that is used again forgets it
+    assert x.grad is None
+
+
+def test_constant_can_be_set():
+    x = gg.tensor([1.0, 2.0])
+    x._constant = True
+    assert x.constant and (x * 2).constant
+    with pytest.raises(ValueError, match=r"Tensor._constant: constant=False for dtype int64"):
+        gg.tensor([1])._constant = False
+
+
+def test_null_gradients_warns_and_does_nothing():
+    x = gg.tensor([1.0, 2.0])
+    y = x * x
+    y.backward()
+    with pytest.warns(FutureWarning, match="null_gradients does nothing"):
+        assert y.null_gradients() is None
+    np.testing.assert_array_equal(x.grad, [2.0, 4.0])
+
+
+def test_step_written_to_data_keeps_the_gradient():
+    x = gg.tensor([1.0, 2.0])
+    (x * x).backward()
+    x.data -= x.grad
+    np.testing.assert_array_equal(x.data, [-1.0, -2.0])
+    np.testing.assert_array_equal(x.grad, [2.0, 4.0])
+    x.data = x.data + 1
+    np.testing.assert_array_equal(x.grad, [2.0, 4.0])
+
+
+def test_data_set_on_a_result_keeps_its_history():
+    x = gg.tensor([1.0, 2.0])
+    y = x * 3
+    y.data = np.array([5.0, 6.0])
+    (y * y).backward()
+    np.testing.assert_array_equal(y.grad, [10.0, 12.0])
+    np.testing.assert_array_equal(x.grad, [30.0, 36.0])
+    assert y.data.flags.writeable
+
+
+def test_tensor_takes_attributes_of_the_users():
+    x = gg.tensor([1.0])
+    x.name = "weight"
+    assert x.name == "weight"
+
+
+def test_creator_and_base_cannot_be_given():
+    with pytest.raises(TypeError, match="_creator or _base"):
+        gg.Tensor([1.0], _base=gg.tensor([1.0]))

@@ -11,10 +11,9 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,8 +42,7 @@ ENVIRONMENT_VARIABLE = "GPUGRAD_DEVICE"
 DATA_ATTRIBUTE = "_gpugrad_data_"  # a Tensor's raw array; spelled here, below the Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A place where arrays lie: `Device("cpu")` or `Device("cuda", 1)`.
 
     Parameters
@@ -55,7 +53,7 @@ class Device:
     """
 
     kind: str
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # not the method of tuples
 
     def __str__(self) -> str:
         return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
@@ -153,6 +151,12 @@ def check_same_device(function_name: str, *arrays: Any) -> Any:
     DeviceMismatchError
         The message names `function_name`, both arguments' positions and both devices.
     """
+    for x in arrays:
+        kind = type(x)
+        if kind is not np.ndarray and kind not in _SCALARS:
+            break
+    else:
+        return np
     return _module_of_all(function_name, arrays)
 
 
@@ -411,8 +415,7 @@ def asnumpy(x: Any) -> np.ndarray:
 # -------------------------------------------------------------------------------------- a report
 
 
-@dataclass(frozen=True, slots=True)
-class FoundDevice:
+class FoundDevice(NamedTuple):
     """A GPU as it presents itself: name, compute capability ("9.0"), memory in bytes."""
 
     device: Device
@@ -421,8 +424,7 @@ class FoundDevice:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceReport:
+class DeviceReport(NamedTuple):
     """What there is to compute on.
 
     Attributes

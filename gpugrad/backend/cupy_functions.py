@@ -295,15 +295,7 @@ def _shaping(cp: Any) -> dict[str, Callable[..., Any]]:
                 raise ValueError(f"matmul: got an operand of no dimension ({x}), expected arrays")
         return cp.matmul(x1, x2, out=out, **options)
 
-    def apply_where(fn: Any, *args: Any, where: Any, out: Any = None) -> Any:
-        mask = _mask(cp, "apply_where", where)
-        result = fn(*args)
-        if out is None:
-            return cp.where(mask, result, result.dtype.type(0))
-        return _select(cp, result, mask, out, "same_kind")
-
     return {
-        "apply_where": apply_where,
         "argsort": argsort,
         "clip": clip,
         "einsum": einsum,

@@ -19,7 +19,7 @@ _REDUCTIONS = "all any argmax argmin max mean min prod sum"
 
 # Which functions a row of the table is about: words of the vocabulary, or one of the two above.
 CONCERNED: dict[str, tuple[str, ...]] = {
-    "ufunc where=": (_UFUNCS, "apply_where"),
+    "ufunc where=": (_UFUNCS,),
     "reductions' initial= and where=": tuple(_REDUCTIONS.split()),
     "host arrays of no dimension": (_EVERYTHING,),
     "ufunc.at": ("add_at",),

@@ -6,7 +6,6 @@ three integers, and the same seed gives the same numbers on the host and on a GP
 never waits for it.
 """
 
-import hashlib
 import operator
 import threading
 from collections.abc import Sequence
@@ -168,6 +167,8 @@ class Generator:
         The same name gives the same generator however much has been drawn, so that parts of a
         program do not disturb each other's numbers.
         """
+        import hashlib  # which loads OpenSSL: not for those who never split
+
         digest = hashlib.sha256(name.encode()).digest()
         words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
         source = np.random.SeedSequence(list(self._key), spawn_key=tuple(words))

@@ -22,7 +22,16 @@ from fastrlock.rlock import FastRLock
 
 from gpugrad.graph.vertex import CLEARED, UNGUARDED, Vertex
 
-__all__ = ["Hold", "Use", "adopt", "expose", "is_guarded", "is_writeable", "use_of_leaf"]
+__all__ = [
+    "Hold",
+    "Use",
+    "adopt",
+    "expose",
+    "is_guarded",
+    "is_writeable",
+    "use_of_leaf",
+    "wait_for_base",
+]
 
 _lock = FastRLock()
 ndarray = np.ndarray
@@ -184,14 +193,16 @@ def expose(vertex: Vertex) -> None:
             use = vertex.own if _references(vertex) > _ALONE else None
             if use is not None:
                 use.hold = Hold(vertex.data)
+            else:
+                wait_for_base(vertex.data)
             vertex.own = use if use is None else weakref.ref(use)
         elif vertex.op is not CLEARED and vertex.holds is not UNGUARDED:
             vertex.own = Hold(vertex.data)
         else:
-            _wait_for_base(vertex.data)
+            wait_for_base(vertex.data)
 
 
-def _wait_for_base(view: Any) -> None:
+def wait_for_base(view: Any) -> None:
     """Protect a view that no graph depends on for as long as one depends on its base.
 
     NumPy does so for views of read-only arrays; this one was made before its base was protected.

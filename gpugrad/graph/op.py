@@ -17,7 +17,7 @@ import numpy as np
 
 from gpugrad.backend.vocabulary import numpy_namespace
 
-__all__ = ["OPS", "Op", "copy_into", "elementwise", "operation", "run_elementwise"]
+__all__ = ["OPS", "JointOp", "Op", "copy_into", "elementwise", "operation", "run_elementwise"]
 
 Rule = Callable[..., Any]
 OPS: dict[str, Op] = {}
@@ -33,6 +33,19 @@ class _EachOperand:
 
     def __getitem__(self, i: int) -> Rule:
         return self.make(i)
+
+
+class _Visit:
+    """The rules of an operation for one visit of a sweep, which share what they find."""
+
+    __slots__ = ("found", "rules")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+        self.found: dict[str, Any] = {}
+
+    def __getitem__(self, i: int) -> Rule:
+        return partial(self.rules[i], self.found)
 
 
 class Op:
@@ -101,6 +114,24 @@ class Op:
         return OPS.__getitem__, (self.name,)
 
 
+class JointOp(Op):
+    """An operation whose rules have common parts, which one visit of a sweep computes once.
+
+    Each rule takes a dict before its other arguments, ``rule(found, xp, g, y, *operands)``. It is
+    empty when a sweep comes to the vertex, and the same for all operands.
+    """
+
+    __slots__ = ("_each",)
+
+    @property
+    def rules(self) -> Any:  # type: ignore[override]
+        return _Visit(self._each)
+
+    @rules.setter
+    def rules(self, each: Sequence[Rule]) -> None:
+        self._each = each
+
+
 def elementwise(name: str, *rules: Rule | None, safe: float = 0.5) -> Op:
     """Declare the elementwise function that the vocabulary calls `name`."""
 
@@ -125,11 +156,13 @@ def operation(
     *rules: Rule | None,
     variadic: Callable[[int], Rule] | None = None,
     may_view: bool = False,
+    joint: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]:
-    """Declare the decorated ``forward(xp, *operands, **params)``."""
+    """Declare the decorated ``forward(xp, *operands, **params)``; `joint` ones are a `JointOp`."""
 
     def declare(forward: Callable[..., Any]) -> Op:
-        op = OPS[name] = Op(name, forward, rules, variadic=variadic, may_view=may_view)
+        kind = JointOp if joint else Op
+        op = OPS[name] = kind(name, forward, rules, variadic=variadic, may_view=may_view)
         return op
 
     return declare
@@ -160,7 +193,7 @@ def run_elementwise(
         )
     if where is not None:
         # all elements are computed: those that are not wanted must not warn
-        operands = [xp.where(where, a, op.safe) if is_float(a) else a for a in operands]
+        operands = [xp.where(where, a, op.safe if is_float(a) else 1) for a in operands]
     result = op.forward(xp, *operands)
     if out is None:
         return result

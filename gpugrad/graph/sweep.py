@@ -9,19 +9,25 @@ masked elements are kept out by selection: a product with 0 would keep a nan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from sys import getrefcount
 from typing import Any
+
+import numpy as np
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import InvalidBackprop, SkipGradient
 from gpugrad.graph.op import is_float
-from gpugrad.graph.vertex import CLEARED, Vertex
+from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex
 
-__all__ = ["clear_graph", "fit", "sweep", "sweep_toward"]
+__all__ = ["LARGE", "clear_graph", "fit", "sweep", "sweep_toward"]
 
 
 Pairs = list[tuple[Vertex, Any]]
+# elements from which on a pass over memory costs more than a call
+LARGE = 4096
 # whether any graph of this process has had arrays on more than one device
 _several_devices = False
 
@@ -32,7 +38,9 @@ def expect_several_devices() -> None:
     _several_devices = True
 
 
-def sweep(root: Vertex, seed: Any, xp: Any) -> tuple[Pairs, dict[Vertex, Any], list[Vertex]]:
+def sweep(
+    root: Vertex, seed: Any, xp: Any
+) -> tuple[Pairs, dict[Vertex, Any], set[Vertex], list[Vertex]]:
     """Cotangents of every vertex that `root` depends on through non-constant vertices.
 
     Parameters
@@ -50,6 +58,8 @@ def sweep(root: Vertex, seed: Any, xp: Any) -> tuple[Pairs, dict[Vertex, Any], l
         same array as another's.
     leaves : dict
         vertex -> cotangent of those that have none.
+    shared : set of Vertex
+        The leaves whose cotangent is the same array as another vertex's.
     constants : list of Vertex
         The constant vertices with an operation where the sweep stopped.
 
@@ -61,8 +71,9 @@ def sweep(root: Vertex, seed: Any, xp: Any) -> tuple[Pairs, dict[Vertex, Any], l
     waiting, constants = _count_consumers(root)
     found = {root: seed}
     inner: Pairs = []
+    shared: set[Vertex] = set()
     if root.op is None:
-        return inner, found, constants
+        return inner, found, shared, constants
     ready = [root]
     while ready:
         vertex = ready.pop()
@@ -102,19 +113,42 @@ def sweep(root: Vertex, seed: Any, xp: Any) -> tuple[Pairs, dict[Vertex, Any], l
             if gx.shape != data.shape or gx.dtype != data.dtype:
                 gx = fit(xp, gx, data.shape, data.dtype)
             if parent in found:
-                found[parent] = found[parent] + gx
-            elif gx is g and parent.op is None:
-                # a leaf keeps its gradient for long: it gets memory of its own
-                found[parent] = gx.copy()
+                found[parent] = _sum(found[parent], gx)
+                shared.discard(parent)
             else:
                 found[parent] = gx
+                if gx is g and parent.op is None:
+                    shared.add(parent)
             if parent.op is not None:
                 left = waiting[parent] - 1
                 if left:
                     waiting[parent] = left
                 else:
                     ready.append(parent)
-    return inner, found, constants
+    return inner, found, shared, constants
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """``a + b``; in the memory of `b` where a rule has just made it and nobody else knows it."""
+    if type(b) is np.ndarray and b.size > LARGE and b.base is None and _references(b) == _FRESH:
+        return np.add(a, b, out=b)
+    return a + b
+
+
+def _references(array: Any) -> int:
+    return getrefcount(array)
+
+
+def _references_of_a_fresh_array() -> int:
+    # measured, not known: how many references a call holds differs between interpreters
+    def as_in_sum(b: Any) -> int:
+        return _references(b)
+
+    b = np.empty(0)
+    return as_in_sum(b)
+
+
+_FRESH = _references_of_a_fresh_array()
 
 
 def sweep_toward(
@@ -173,12 +207,13 @@ def sweep_toward(
             args = [lift(p) if type(p) is Vertex else p for p in vertex.inputs]
         if where is not None:
             g, y, args = _inside_mask(xp, op, where, g, y, args)
+        rules = op.rules
         for i, parent in enumerate(vertex.inputs):
             if type(parent) is not Vertex or parent not in waiting:
                 continue
             left = waiting[parent] = waiting[parent] - 1
             try:
-                gx = op.rules[i](xp, g, y, *args, **params)
+                gx = rules[i](xp, g, y, *args, **params)
             except SkipGradient:
                 gx = None
             if gx is not None:
@@ -269,7 +304,7 @@ def _inside_mask(xp: Any, op: Any, where: Any, g: Any, y: Any, args: list) -> tu
     return (
         xp.where(where, g, 0),
         xp.where(where, y, 1),
-        [_select(xp, where, a, op.safe) if is_float(a) else a for a in args],
+        [_select(xp, where, a, op.safe if is_float(a) else 1) for a in args],
     )
 
 
@@ -282,13 +317,18 @@ def fit(xp: Any, g: Any, shape: tuple, dtype: Any) -> Any:
     if g.shape != shape:
         extra = g.ndim - len(shape)
         if extra > 0:
-            g = xp.sum(g, axis=tuple(range(extra)))
+            # the method: half the cost of the function on small arrays
+            g = g.sum(axis=0 if extra == 1 else tuple(range(extra)))
         axes = tuple(
             i for i, n in enumerate(shape[len(shape) - g.ndim :]) if n == 1 and g.shape[i] != 1
         )
         if axes:
-            g = xp.sum(g, axis=axes, keepdims=True)
+            g = g.sum(axis=axes, keepdims=True)
         if g.shape != shape:
+            if type(g) is np.ndarray and math.prod(shape) < LARGE:
+                small = np.empty(shape, g.dtype)  # a third of the time of broadcast_to
+                small[...] = g
+                return small if g.dtype == dtype else small.astype(dtype)
             g = xp.broadcast_to(g, shape)
     if g.dtype != dtype:
         g = xp.cast(g, dtype)
@@ -307,4 +347,5 @@ def clear_graph(*roots: Vertex) -> None:
                 stack.append(parent)
         vertex.op = CLEARED
         vertex.inputs = vertex.holds = ()
+        vertex.params = NO_PARAMS  # an operation may keep arrays there
         vertex.own = None

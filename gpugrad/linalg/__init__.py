@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.linalg import LinAlgError
 
+from gpugrad.errors import composite
 from gpugrad.linalg import funcs
 from gpugrad.ops import linalg as products
 from gpugrad.ops.decompositions import cholesky, eigh, eigvalsh, qr, svd, svdvals
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 
+@composite
 def multi_dot(arrays: Any, *, out: Any = None, constant: bool | None = None) -> Tensor:
     """The product of several matrices in the cheapest order; see `gpugrad.multi_matmul`."""
     return products.written_into(multi_matmul(arrays, constant=constant), out, constant)

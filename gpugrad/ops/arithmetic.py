@@ -8,6 +8,7 @@ from typing import Any
 
 from gpugrad.apply import apply
 from gpugrad.backend import elementary  # noqa: F401 (it makes the words declared here)
+from gpugrad.errors import composite
 from gpugrad.graph.op import elementwise
 from gpugrad.tensor import Tensor
 from gpugrad.typing import ArrayLike, DTypeLikeReals
@@ -165,6 +166,7 @@ fmin = ufunc(
 )
 
 
+@composite
 def clip(
     a: Any, a_min: Any, a_max: Any, out: Any = None, *, constant: bool | None = None
 ) -> Tensor:
@@ -184,9 +186,11 @@ def clip(
     Returns
     -------
     Tensor
-        `a` itself, as a tensor, if both bounds are None.
+        `a` itself, as a tensor, if there are neither bounds nor `out`.
     """
     if a_min is None and a_max is None:
+        if out is not None:
+            return call(POSITIVE, (a,), out=out, constant=constant)
         return a if isinstance(a, Tensor) else Tensor(a, copy=False)
     if a_min is not None:
         last = a_max is None

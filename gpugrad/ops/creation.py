@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, module_for, on, to_device
+from gpugrad.errors import composite, explain
 from gpugrad.tensor import Tensor, as_operand
 
 __all__ = [
@@ -73,7 +74,11 @@ def tensor(
             missing = ndmin - arr_like.ndim
             return arr_like[(None,) * missing] if missing > 0 else arr_like
     if not hasattr(arr_like, "dtype"):
-        arr_like = as_operand("tensor", arr_like)
+        try:
+            arr_like = as_operand("tensor", arr_like)
+        except ValueError as error:
+            explain(error, "tensor")
+            raise
         if device is None and not hasattr(arr_like, "get"):
             array = np.array(arr_like, dtype=dtype)
             return Tensor(
@@ -116,7 +121,11 @@ def _made(word: str, *args: Any, constant: bool | None, device: Any, **options: 
     numbers = [_number(word, x) for x in args]
     options = {name: _number(word, x) for name, x in options.items()}
     with on(device):
-        data = getattr(module_for(device), word)(*numbers, **options)
+        try:
+            data = getattr(module_for(device), word)(*numbers, **options)
+        except Exception as error:
+            explain(error, word)
+            raise
     return Tensor(data, constant=constant, copy=False)._as_private()
 
 
@@ -200,6 +209,7 @@ def logspace(
     return _made("logspace", start, stop, constant=constant, device=device, **options)
 
 
+@composite
 def geomspace(
     start: Any,
     stop: Any,

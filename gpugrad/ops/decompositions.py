@@ -32,6 +32,7 @@ import numpy as np
 from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.ops.indexing import getitem
 from gpugrad.ops.matrices import as_matrices, as_square, raw_of, rounding, transposed
@@ -214,6 +215,7 @@ def eigh(a: Any, UPLO: str = "L", *, constant: bool | None = None) -> EighResult
     )
 
 
+@composite
 def eigvalsh(a: Any, UPLO: str = "L", *, constant: bool | None = None) -> Tensor:
     """The eigenvalues of symmetric matrices, ascending; see `eigh`."""
     return eigh(a, UPLO, constant=constant).eigenvalues

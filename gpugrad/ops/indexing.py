@@ -9,6 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.mutation import PUT_VIEW, raw_index
 from gpugrad.ops.shaping import as_tensor, moveaxis, ravel, transpose
@@ -112,6 +113,7 @@ def _raw_places(function: str, indices: Any, like: Any) -> Any:
     return indices
 
 
+@composite
 def take(
     a: Any,
     indices: Any,
@@ -179,6 +181,7 @@ def along(shape: tuple[int, ...], places: Any, axis: int) -> tuple[Any, ...]:
     )
 
 
+@composite
 def take_along_axis(
     arr: Any, indices: Any, axis: int | None = -1, *, constant: bool | None = None
 ) -> Tensor:
@@ -301,7 +304,7 @@ def _triangle(function: str, m: Any, k: int, lower: bool, constant: bool | None)
     rows = arange(data.shape[-2 if x.ndim > 1 else -1]).reshape(-1, 1)
     columns = arange(data.shape[-1])
     inside = columns - rows <= k if lower else columns - rows >= k
-    return where(inside, x, 0, constant=constant)
+    return where(inside, x, False, constant=constant)  # a 0 would make integers of bools
 
 
 def tril(m: Any, k: int = 0, *, constant: bool | None = None) -> Tensor:
@@ -379,6 +382,7 @@ def diagonal(
     return apply(DIAGONAL, (square,), constant=constant)
 
 
+@composite
 def diag(v: Any, k: int = 0, *, constant: bool | None = None) -> Tensor:
     """The k-th diagonal of a matrix, a view; or the matrix that has a vector there and is 0 else.
 
@@ -399,6 +403,7 @@ def diag(v: Any, k: int = 0, *, constant: bool | None = None) -> Tensor:
     return apply(ADD_AT, (x,), params, constant=constant)
 
 
+@composite
 def diagflat(v: Any, k: int = 0, *, constant: bool | None = None) -> Tensor:
     """The matrix that has the elements of `v` on its k-th diagonal and is 0 else."""
     return diag(ravel(v), k, constant=constant)

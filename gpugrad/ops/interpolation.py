@@ -6,6 +6,7 @@ from typing import Any
 
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.ops.arithmetic import add, divide, multiply, subtract
 from gpugrad.ops.indexing import getitem, where
 from gpugrad.ops.joining import concatenate
@@ -21,6 +22,7 @@ def _within_period(x: Tensor, period: float) -> Tensor:
     return subtract(x, raw.floor(x.data / period) * period)
 
 
+@composite
 def interp(
     x: Any,
     xp: Any,

@@ -10,6 +10,7 @@ import numpy as np
 from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.ops.arithmetic import multiply
 from gpugrad.ops.indexing import getitem
@@ -157,6 +158,7 @@ def pinv(a: Any, rcond: float = 1e-15, *, constant: bool | None = None) -> Tenso
     return apply(PINV, (as_matrices("pinv", a),), {"rcond": rcond}, constant=constant)
 
 
+@composite
 def matrix_power(a: Any, n: int, *, constant: bool | None = None) -> Tensor:
     """Square matrices multiplied by themselves n times, the inverse for negative n.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.ops.indexing import getitem
 from gpugrad.ops.reductions import astype
@@ -105,6 +106,7 @@ def stack(
     return call(STACK, parts, {"axis": axis}, out=out, constant=constant)
 
 
+@composite
 def hstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their second axis; vectors along their only one."""
     parts: list[Any] = [atleast_1d(t) for t in tup]
@@ -112,16 +114,19 @@ def hstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     return concatenate(parts, axis, constant=constant)
 
 
+@composite
 def vstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their first axis; vectors are rows."""
     return concatenate([atleast_2d(t) for t in tup], 0, constant=constant)
 
 
+@composite
 def dstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their third axis, which `atleast_3d` gives to those that lack it."""
     return concatenate([atleast_3d(t) for t in tup], 2, constant=constant)
 
 
+@composite
 def column_stack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join matrices side by side; vectors are columns."""
     parts = [as_tensor("column_stack", t) for t in tup]
@@ -173,6 +178,7 @@ def array_split(
     ]
 
 
+@composite
 def split(
     ary: Any, indices_or_sections: Any, axis: int = 0, *, constant: bool | None = None
 ) -> list[Tensor]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import multiply, positive, subtract
 from gpugrad.ops.indexing import getitem
@@ -37,7 +39,7 @@ def _matmul_x1(xp: Any, g: Any, y: Any, x1: Any, x2: Any) -> Any:
         return g * x2 if x1.ndim == 1 else xp.expand_dims(g, -1) * x2
     if x1.ndim == 1:
         return xp.squeeze(xp.matmul(x2, xp.expand_dims(g, -1)), axis=-1)
-    return xp.matmul(g, xp.swapaxes(x2, -1, -2))
+    return xp.matmul(g, x2.swapaxes(-1, -2))
 
 
 def _matmul_x2(xp: Any, g: Any, y: Any, x1: Any, x2: Any) -> Any:
@@ -45,7 +47,7 @@ def _matmul_x2(xp: Any, g: Any, y: Any, x1: Any, x2: Any) -> Any:
         if x2.ndim == 1:
             return g * x1
         return xp.expand_dims(x1, -1) * xp.expand_dims(g, -2)
-    transposed = xp.swapaxes(x1, -1, -2)
+    transposed = x1.swapaxes(-1, -2)
     if x2.ndim == 1:
         return xp.squeeze(xp.matmul(transposed, xp.expand_dims(g, -1)), axis=-1)
     return xp.matmul(transposed, g)
@@ -147,6 +149,7 @@ def _cheapest_splits(lengths: Sequence[int]) -> dict[tuple[int, int], int]:
     return split
 
 
+@composite
 def multi_matmul(tensors: Any, *, constant: bool | None = None) -> Tensor:
     """The product of several matrices, multiplied in the order that costs least.
 
@@ -205,6 +208,7 @@ def _as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
 
 
+@composite
 def outer(a: Any, b: Any, out: Any = None, *, constant: bool | None = None) -> Tensor:
     """The products of every element of `a` with every element of `b`, both flattened.
 
@@ -278,6 +282,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, constant: bool | None = None) ->
     return reshape(matmul(rows, columns, constant=constant), (*kept[0], *kept[1]))
 
 
+@composite
 def dot(a: Any, b: Any, out: Any = None, *, constant: bool | None = None) -> Tensor:
     """The product over the last axis of `a` and the last but one of `b`; see :func:`numpy.dot`.
 
@@ -296,6 +301,7 @@ def dot(a: Any, b: Any, out: Any = None, *, constant: bool | None = None) -> Ten
     return written_into(tensordot(a, b, (-1, -2), constant=constant), out, constant)
 
 
+@composite
 def inner(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     """The sum of products over the last axes of `a` and `b`; a 0-d operand multiplies.
 
@@ -310,6 +316,7 @@ def inner(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     return tensordot(a, b, (-1, -1), constant=constant)
 
 
+@composite
 def vdot(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     """The sum of products of the elements of `a` and `b`, both flattened.
 
@@ -321,6 +328,7 @@ def vdot(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     return matmul(ravel(a), ravel(b), constant=constant)
 
 
+@composite
 def kron(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     """Kronecker's product: every element of `a` times the whole of `b`, in blocks.
 
@@ -354,6 +362,7 @@ def kron(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
 _NEXT, _AFTER_NEXT = (1, 2, 0), (2, 0, 1)
 
 
+@composite
 def cross(
     a: Any,
     b: Any,
@@ -388,7 +397,8 @@ def cross(
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = _as_tensor(a), _as_tensor(b)
-    if not a.ndim or not b.ndim or a.shape[axisa] != 3 or b.shape[axisb] != 3:
+    axisa, axisb = normalize_axis_index(axisa, a.ndim), normalize_axis_index(axisb, b.ndim)
+    if a.shape[axisa] != 3 or b.shape[axisb] != 3:
         raise ValueError(f"cross: shapes {a.shape} and {b.shape}, expected length 3 along the axis")
     a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     turned = [getitem(x, (..., list(order))) for x in (a, b) for order in (_NEXT, _AFTER_NEXT)]

@@ -9,8 +9,10 @@ from gpugrad.backend.vocabulary import Namespace
 from gpugrad.graph.op import OPS
 from gpugrad.mutation import PUT_VIEW
 from gpugrad.ops import (
+    activations,
     arithmetic,
     comparison,
+    convolution,
     creation,
     decompositions,
     determinants,
@@ -23,8 +25,12 @@ from gpugrad.ops import (
     inverses,
     joining,
     linalg,
+    losses,
+    normalization,
     norms,
     padding,
+    pooling,
+    recurrent,
     reductions,
     scans,
     sequences,
@@ -44,6 +50,10 @@ def _put_view(x: Any, value: Any, *, recipe: tuple, index: Any) -> Tensor:
 
 def _cast(x: Any, dtype: Any) -> Tensor:
     return apply(OPS["cast"], (x,), {"dtype": dtype})
+
+
+def _where_or_zero(mask: Any, x: Any) -> Tensor:
+    return indexing.where(mask, x, 0)
 
 
 PUBLIC: dict[str, Any] = {}
@@ -80,6 +90,13 @@ _WORDS = {
     "cast": _cast,
     "linear_recurrence": scans.solve_recurrence,
     "put_view": _put_view,
+    "where_or_zero": _where_or_zero,
+    **activations.WORDS,
+    **convolution.WORDS,
+    **losses.WORDS,
+    **normalization.WORDS,
+    **pooling.WORDS,
+    **recurrent.WORDS,
 }
 tensor_namespace = Namespace("gpugrad", None, PUBLIC | _WORDS)
 assert set(OPS) <= set(vars(tensor_namespace)), "an op without a word for Tensors"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.ops.arithmetic import absolute
 from gpugrad.ops.decompositions import svdvals
@@ -94,6 +95,7 @@ def _matrix_norm(
 _MATRIX_ORDERS = ("fro", "f", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
 
 
+@composite
 def norm(
     x: Any,
     ord: Any = None,

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import subtract
 from gpugrad.ops.comparison import raw as raw_array
@@ -17,6 +18,7 @@ from gpugrad.ufunc import call
 __all__ = ["amax", "amin", "max", "mean", "min", "prod", "ptp", "std", "sum", "var"]
 
 Axis = int | tuple[int, ...] | None
+_LARGEST_HALF = 65504  # larger numbers are infinite in float16
 
 
 def _axes(ndim: int, axis: Axis) -> tuple[int, ...]:
@@ -27,7 +29,7 @@ def _axes(ndim: int, axis: Axis) -> tuple[int, ...]:
 
 def _unreduce(xp: Any, g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     """The cotangent of a reduction, with the reduced axes put back at length 1."""
-    if keepdims or g.ndim == x.ndim:
+    if keepdims or g.ndim == x.ndim or not g.ndim:
         return g
     axes = set(_axes(x.ndim, axis))
     return xp.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
@@ -47,7 +49,11 @@ def _count(x: Any, axis: Axis) -> int:
 
 def _mean_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     count = _count(x, axis)
-    return _unreduce(xp, g, x, axis, keepdims) / count if count else xp.zeros_like(x)
+    if not count:
+        return xp.zeros_like(x)
+    if count > _LARGEST_HALF and g.dtype.itemsize == 2:
+        g = xp.cast(g, np.float32)
+    return _unreduce(xp, g, x, axis, keepdims) / count
 
 
 def _weight(x: Any, axis: Axis, ddof: float) -> float:
@@ -68,8 +74,12 @@ def _std_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, ddof: float, keepd
     if not x.size:
         return xp.zeros_like(x)
     y = _unreduce(xp, y, x, axis, keepdims)
-    # at a constant the root has no derivative: 0 is the smallest of its subgradients
-    flat = y == 0
+    # at a constant the root has no derivative: 0 is the smallest of its subgradients. Rounding of
+    # the mean makes most constants deviate from it, so that y is not 0
+    data = raw_array(x)
+    raw = namespace_of(get_array_module(data))
+    ends = [f(data, axis=axis, keepdims=True) for f in (raw.max, raw.min)]
+    flat = raw.logical_or(raw_array(y) == 0, raw.equal(*ends))
     deviation = (x - xp.mean(x, axis=axis, keepdims=True)) / xp.where(flat, 1, y)
     slope = xp.where(flat, 0, deviation * _weight(x, axis, ddof))
     return _unreduce(xp, g, x, axis, keepdims) * slope
@@ -187,7 +197,14 @@ def _reduce(
     if dtype is not None:
         x = astype(x, dtype)
     params |= {"axis": axis, "keepdims": bool(keepdims)}
-    return call(op, (x,), params, constant=constant, out=out)
+    return in_dtype(call(op, (x,), params, constant=constant, out=out), dtype, out)
+
+
+def in_dtype(result: Tensor, dtype: Any, out: Any) -> Tensor:
+    """A result in the dtype asked for: small integers have been added up in large ones."""
+    if dtype is None or out is not None or result.dtype == dtype:
+        return result
+    return astype(result, dtype)
 
 
 def sum(
@@ -261,6 +278,7 @@ amax = max
 amin = min
 
 
+@composite
 def ptp(
     a: Any, axis: Axis = None, keepdims: bool = False, *, constant: bool | None = None
 ) -> Tensor:
@@ -357,5 +375,7 @@ def CAST(xp: Any, x: Any, *, dtype: Any) -> Any:
 
 def astype(x: Any, dtype: Any) -> Tensor:
     """`x` in another dtype, within the graph (the method ``Tensor.astype`` leaves the graph)."""
-    resolve_constant("astype", np.dtype(dtype), None)
-    return call(CAST, (x,), {"dtype": np.dtype(dtype)})
+    dtype = np.dtype(dtype)
+    resolve_constant("astype", dtype, None)  # refuses complex numbers
+    constant = None if dtype.kind == "f" else True
+    return call(CAST, (x,), {"dtype": dtype}, constant=constant)

@@ -6,16 +6,19 @@ from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_index
 
+from gpugrad.apply import forget_gradients
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of, shared
+from gpugrad.errors import composite
 from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import subtract
+from gpugrad.ops.comparison import array_answer
 from gpugrad.ops.comparison import raw as raw_array
 from gpugrad.ops.indexing import along, getitem
 from gpugrad.ops.joining import concatenate
-from gpugrad.ops.reductions import astype, before, normal
+from gpugrad.ops.reductions import astype, before, in_dtype, normal
 from gpugrad.ops.shaping import as_tensor, broadcast_to, ravel
-from gpugrad.tensor import Tensor, forget_gradients
+from gpugrad.tensor import Tensor
 from gpugrad.ufunc import call
 
 __all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff"]
@@ -121,7 +124,7 @@ def _scan(op: Op, a: Any, axis: Any, constant: bool | None, out: Any, dtype: Any
         a = astype(a, dtype)
     line, axis = _lined(op.name, a, axis)
     axis = normalize_axis_index(axis, line.ndim, op.name)
-    result = call(op, (line,), {"axis": axis}, out=out, constant=constant)
+    result = in_dtype(call(op, (line,), {"axis": axis}, out=out, constant=constant), dtype, out)
     forget_gradients((a,))
     return result
 
@@ -212,6 +215,7 @@ def cummin(a: Any, axis: int | None = None, *, constant: bool | None = None) -> 
 # -------------------------------------------------------------------------------------- differences
 
 
+@composite
 def diff(
     a: Any,
     n: int = 1,
@@ -221,7 +225,7 @@ def diff(
     *,
     constant: bool | None = None,
 ) -> Tensor:
-    """Differences of neighbours along `axis`, taken `n` times.
+    """Differences of neighbours along `axis`, taken `n` times; of bools, whether they differ.
 
     Parameters
     ----------
@@ -261,7 +265,10 @@ def diff(
     for step in range(n):
         last = constant if step == n - 1 else None
         later, earlier = getitem(x, (*head, slice(1, None))), getitem(x, (*head, slice(-1)))
-        x = subtract(later, earlier, constant=last)
+        if x.dtype.kind == "b":
+            x = as_tensor("diff", array_answer("not_equal", later, earlier))
+        else:
+            x = subtract(later, earlier, constant=last)
     return x
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.apply import apply
+from gpugrad.apply import apply, forget_gradients
 from gpugrad.backend.array_module import asnumpy
 from gpugrad.graph.op import Op, operation
-from gpugrad.tensor import Tensor, as_operand, forget_gradients
+from gpugrad.tensor import Tensor, as_operand
 
 __all__ = [
     "atleast_1d",
@@ -219,8 +219,10 @@ def squeeze(a: Any, axis: Any = None, *, constant: bool | None = None) -> Tensor
 
 def transpose(a: Any, *axes: Any, constant: bool | None = None) -> Tensor:
     """`a` with its axes reversed, or in the order given (as a tuple or one by one)."""
-    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-    return apply(TRANSPOSE, (a,), {"axes": tuple(order) if order else None}, constant=constant)
+    order: Any = axes or None
+    if len(axes) == 1 and not isinstance(axes[0], int | np.integer):
+        order = None if axes[0] is None else tuple(axes[0])
+    return apply(TRANSPOSE, (a,), {"axes": order}, constant=constant)
 
 
 def swapaxes(a: Any, axis1: int, axis2: int, *, constant: bool | None = None) -> Tensor:

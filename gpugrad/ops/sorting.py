@@ -9,6 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.ops.comparison import array_answer
 from gpugrad.ops.indexing import along, getitem, take_along_axis, where
@@ -132,6 +133,7 @@ def partition(a: Any, kth: Any, axis: int | None = -1, *, constant: bool | None 
     return take_along_axis(x, order, axis, constant=constant)
 
 
+@composite
 def median(
     a: Any, axis: Any = None, keepdims: bool = False, *, constant: bool | None = None
 ) -> Tensor:

@@ -91,8 +91,13 @@ def _shares(xp: Any, g: Any, y: Any, x: Any, b: Any, axis: Any) -> Any:
 def _logsumexp_x(
     xp: Any, g: Any, y: Any, x: Any, b: Any = None, *, axis: Any, keepdims: bool
 ) -> Any:
-    shares = _shares(xp, g, y, x, b, axis)
-    return shares if b is None else b * shares
+    if b is None:
+        return _shares(xp, g, y, x, b, axis)
+    # what has no weight may be as large as it likes: 0 * exp(x - y) would be nan
+    limit = 0.9 * float(np.log(np.finfo(y.dtype).max))
+    low = xp.less(x, xp.reshape(y, _kept(np.broadcast_shapes(x.shape, np.shape(b)), axis)) + limit)
+    hidden = xp.logical_and(xp.equal(b, 0), xp.logical_not(low))
+    return b * _shares(xp, g, y, xp.where(hidden, -np.inf, x), b, axis)
 
 
 def _logsumexp_b(xp: Any, g: Any, y: Any, x: Any, b: Any, *, axis: Any, keepdims: bool) -> Any:
@@ -139,7 +144,10 @@ def polygamma(n: int, x: ArrayLike, *, constant: bool | None = None) -> Tensor:
     TypeError
         `n` is not an integer.
     """
-    n = index(n)
+    try:
+        n = index(n)
+    except TypeError:
+        raise TypeError(f"polygamma: n is {n!r}, expected an integer") from None
     if n < 0:
         raise ValueError(f"polygamma: n is {n}, expected an order of at least 0")
     return apply(POLYGAMMA, (x,), {"n": n}, constant=constant)

@@ -3,23 +3,24 @@
 As everywhere in the literature of neural networks it is a cross-correlation: the filters are not
 flipped. With s = stride, p = padding, d = dilation, written for one spatial axis and one group,
 
-    conv               y[n, f, o] = sum over c, k of  w[f, c, k] x[n, c, o s + k d - p]
-    conv_input_grad    x[n, c, i] = sum over f, k, o with i = o s + k d - p of  w[f, c, k] g[n, f, o]
-    conv_weight_grad   w[f, c, k] = sum over n, o of  g[n, f, o] x[n, c, o s + k d - p]
+    conv               y[n, f, o] = sum of w[f, c, k] x[n, c, i] over c, k
+    conv_input_grad    x[n, c, i] = sum of w[f, c, k] g[n, f, o] over f, k, o
+    conv_weight_grad   w[f, c, k] = sum of g[n, f, o] x[n, c, i] over n, o
 
-where x is 0 outside its range. With G groups the channels and the filters are cut into G blocks of
-consecutive ones, and block i of the filters sees block i of the channels alone. Each of the three
-is bilinear, and its derivatives are the other two:
+where i = o s + k d - p, and x is 0 outside its range. With G groups the channels and the filters
+are cut into G blocks of consecutive ones, and block i of the filters sees block i of the channels
+alone. Each of the three is bilinear, and its derivatives are the other two:
 
     <conv(x, w), g> = <x, conv_input_grad(g, w)> = <w, conv_weight_grad(g, x)>
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from gpugrad.backend.host_threads import scratch_array
 from gpugrad.backend.twin import primitive
 
 __all__ = ["conv", "conv_input_grad", "conv_weight_grad", "output_lengths"]
@@ -48,9 +49,9 @@ def output_lengths(
 
 
 def wide_type(dtype: Any) -> np.dtype:
-    """The type that sums of `dtype` are added up in: float32 for float16, else itself."""
+    """The type that sums of `dtype` are added up in: float32 for half types, else itself."""
     dtype = np.dtype(dtype)
-    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize == 2 else dtype
+    return np.dtype(np.float32) if dtype.name in ("float16", "bfloat16") else dtype
 
 
 def padded(xp: Any, x: Any, padding: Lengths, dtype: np.dtype) -> Any:
@@ -166,7 +167,7 @@ def conv_input_grad(
     Returns
     -------
     array, shape (N, C, *shape)
-        At one place the window's elements are added up in C order.
+        Of the common dtype; float16 is added up in float32.
     """
     result = xp.result_type(g, w)
     wide = wide_type(result)
@@ -209,7 +210,7 @@ def conv_weight_grad(
     Returns
     -------
     array, shape (F, C / groups, *window)
-        The samples are added up in their order.
+        Of the common dtype; float16 is added up in float32.
     """
     result = xp.result_type(g, x)
     wide = wide_type(result)
@@ -220,3 +221,213 @@ def conv_weight_grad(
     cotangents = g.astype(wide).reshape((n, groups, f // groups, math.prod(out)))
     w = xp.sum(xp.matmul(cotangents, xp.swapaxes(columns, 2, 3)), axis=0)
     return w.reshape((f, c // groups, *window)).astype(result)
+
+
+# ------------------------------------------------------------------------------------ on the host
+#
+# The windows become a matrix, a block of at most BLOCK_VALUES at a time in memory that stays in a
+# core's cache, and all arithmetic is done by BLAS:
+#
+#     columns      (C / groups * K, samples * places)     copied from the strided windows
+#     y            = filters @ columns
+#     x gradient   = windows folded back from filters.T @ g, one axis after the other
+#     w gradient   = sum over the blocks of g @ columns.T
+#
+# A block is one sample, or some of its rows, whose product needs no copy; of small images it is
+# several samples side by side, because BLAS is slow with few columns.
+
+#: Elements of a block of columns.
+BLOCK_VALUES = 131072
+
+
+class _Block:
+    """Samples n0 to n1, and of the first spatial axis the places r0 to r1."""
+
+    __slots__ = ("first", "out", "rows", "samples", "several")
+
+    def __init__(self, n0: int, n1: int, r0: int, r1: int, out: Lengths) -> None:
+        self.samples, self.rows = slice(n0, n1), slice(r0, r1)
+        self.first = n0
+        self.several = n1 - n0 > 1
+        self.out = (n1 - n0, r1 - r0, *out[1:])
+
+
+def _blocks(samples: int, rows: int, out: Lengths) -> Iterator[_Block]:
+    """Blocks of columns of `rows` elements that cover all places of all samples, in their order."""
+    values = rows * math.prod(out)
+    if not samples or not values:
+        return
+    step = BLOCK_VALUES // values
+    if step:
+        for n in range(0, samples, step):
+            yield _Block(n, min(n + step, samples), 0, out[0], out)
+        return
+    step = max(1, BLOCK_VALUES // (values // out[0]))
+    for n in range(samples):
+        for r in range(0, out[0], step):
+            yield _Block(n, n + 1, r, min(r + step, out[0]), out)
+
+
+class _Columns:
+    """The windows of `x`, block by block: matrices (groups, C / groups * K, samples * places)."""
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        groups: int,
+        window: Lengths,
+        out: Lengths,
+        stride: Lengths,
+        dilation: Lengths,
+        dtype: np.dtype,
+    ) -> None:
+        n, c = x.shape[:2]
+        inner = x.strides[2:]
+        self.groups, self.rows, self.dtype = groups, c // groups * math.prod(window), dtype
+        self.view = np.lib.stride_tricks.as_strided(
+            x,
+            (c, *window, n, *out),
+            (
+                x.strides[1],
+                *(d * m for d, m in zip(dilation, inner, strict=True)),
+                x.strides[0],
+                *(s * m for s, m in zip(stride, inner, strict=True)),
+            ),
+            writeable=False,
+        )
+        self._before = (slice(None),) * (1 + len(window))
+
+    def __getitem__(self, block: _Block) -> np.ndarray:
+        view = self.view[(*self._before, block.samples, block.rows)]
+        shape = (self.groups, self.rows, math.prod(block.out))
+        if view.flags.c_contiguous and view.dtype == self.dtype:
+            return view.reshape(shape)
+        columns = scratch_array("conv columns", view.shape, self.dtype)
+        np.copyto(columns, view)
+        return columns.reshape(shape)
+
+
+def _places_of(g: np.ndarray, block: _Block, groups: int, dtype: np.dtype) -> np.ndarray:
+    """The cotangents of a block as matrices (groups, F / groups, samples * places)."""
+    part = g[block.samples, :, block.rows]
+    shape = (groups, g.shape[1] // groups, math.prod(block.out))
+    return np.ascontiguousarray(part.swapaxes(0, 1), dtype=dtype).reshape(shape)
+
+
+def _conv_on_host(
+    x: np.ndarray,
+    w: np.ndarray,
+    *,
+    stride: Lengths,
+    padding: Lengths,
+    dilation: Lengths,
+    groups: int = 1,
+) -> np.ndarray:
+    result = np.result_type(x, w)
+    wide = wide_type(result)
+    n, f, window = x.shape[0], w.shape[0], w.shape[2:]
+    out = output_lengths(x.shape[2:], window, stride, padding, dilation)
+    columns = _Columns(padded(np, x, padding, wide), groups, window, out, stride, dilation, wide)
+    filters = np.ascontiguousarray(w, dtype=wide).reshape((groups, f // groups, columns.rows))
+    y = (np.empty if columns.rows else np.zeros)((n, f, *out), wide)
+    for block in _blocks(n, columns.rows, out):
+        matrices = columns[block]
+        part = y[block.samples, :, block.rows]
+        if block.several:
+            sums = np.matmul(filters, matrices).reshape((f, *block.out))
+            np.copyto(part, sums.swapaxes(0, 1))
+        else:  # BLAS writes into the rows of y: axes of y that lie side by side become one
+            shape = (groups, f // groups, matrices.shape[2])
+            np.matmul(filters, matrices, out=part[0].reshape(shape))
+    return y.astype(result, copy=False)
+
+
+def _conv_input_grad_on_host(
+    g: np.ndarray,
+    w: np.ndarray,
+    *,
+    shape: Lengths,
+    stride: Lengths,
+    padding: Lengths,
+    dilation: Lengths,
+    groups: int = 1,
+) -> np.ndarray:
+    result = np.result_type(g, w)
+    wide = wide_type(result)
+    n, f, out, window = g.shape[0], w.shape[0], g.shape[2:], w.shape[2:]
+    c = w.shape[1] * groups
+    rows = w.shape[1] * math.prod(window)
+    filters = np.ascontiguousarray(w, dtype=wide).reshape((groups, f // groups, rows))
+    filters = filters.swapaxes(1, 2)
+    lengths = (m + 2 * p for m, p in zip(shape, padding, strict=True))
+    x = np.zeros((n, c, *lengths), wide)
+    for block in _blocks(n, rows, out):
+        cotangents = _places_of(g, block, groups, wide)
+        folded = scratch_array("conv columns", (groups, rows, cotangents.shape[2]), wide)
+        np.matmul(filters, cotangents, out=folded)
+        folded = folded.reshape((c, *window, *block.out))
+        for axis in range(len(window) - 1):
+            folded = _fold(folded, axis, window, stride, dilation)
+        # the last axis is folded into x itself
+        k, s, d, m = window[-1], stride[-1], dilation[-1], block.out[-1]
+        start = block.rows.start * stride[0]
+        if len(window) > 1:
+            met: tuple[Any, ...] = (slice(start, start + folded.shape[3]),)
+            met += tuple(slice(length) for length in folded.shape[4:-1])
+            x_part = x[(block.samples, slice(None), *met)].swapaxes(0, 1)
+            start = 0
+        else:
+            x_part = x[block.samples].swapaxes(0, 1)
+        for i in range(k):
+            begin = start + i * d
+            x_part[..., begin : begin + (m - 1) * s + 1 : s] += folded[:, i]
+    if any(padding):
+        x = x[inner_of(shape, padding)]
+    return np.ascontiguousarray(x, dtype=result)
+
+
+def _fold(
+    folded: np.ndarray, axis: int, window: Lengths, stride: Lengths, dilation: Lengths
+) -> np.ndarray:
+    """Add up what the window's elements along one axis sent to each element along that axis.
+
+    (C, K[axis], K[axis + 1], ..., samples, ..., O[axis], ...)
+    becomes (C, K[axis + 1], ..., samples, ..., length met by the window at those places, ...).
+    """
+    k, s, d = window[axis], stride[axis], dilation[axis]
+    if k == 1 and s == 1:
+        return folded[:, 0]
+    at = 1 + len(window)  # of O[axis], once K[axis] is gone
+    places = folded.shape[at + 1]
+    shape = [folded.shape[0], *folded.shape[2:]]
+    shape[at] = (places - 1) * s + (k - 1) * d + 1
+    target = np.zeros(shape, folded.dtype)
+    for i in range(k):
+        index = (slice(None),) * at + (slice(i * d, i * d + (places - 1) * s + 1, s),)
+        target[index] += folded[:, i]
+    return target
+
+
+def _conv_weight_grad_on_host(
+    g: np.ndarray,
+    x: np.ndarray,
+    *,
+    window: Lengths,
+    stride: Lengths,
+    padding: Lengths,
+    dilation: Lengths,
+    groups: int = 1,
+) -> np.ndarray:
+    result = np.result_type(g, x)
+    wide = wide_type(result)
+    n, f, out, c = g.shape[0], g.shape[1], g.shape[2:], x.shape[1]
+    columns = _Columns(padded(np, x, padding, wide), groups, window, out, stride, dilation, wide)
+    w = np.zeros((groups, f // groups, columns.rows), wide)
+    for block in _blocks(n, columns.rows, out):
+        w += np.matmul(_places_of(g, block, groups, wide), columns[block].swapaxes(1, 2))
+    return w.reshape((f, c // groups, *window)).astype(result, copy=False)
+
+
+conv.attach(_conv_on_host, device="cpu")
+conv_input_grad.attach(_conv_input_grad_on_host, device="cpu")
+conv_weight_grad.attach(_conv_weight_grad_on_host, device="cpu")

@@ -10,14 +10,23 @@ given indices `gather` and `scatter` are linear and each other's adjoints.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.twin import primitive
+from gpugrad.backend.vocabulary import numpy_namespace
 
-__all__ = ["gather", "max_pool", "max_pool_values", "mean_pool", "mean_pool_grad", "scatter"]
+__all__ = [
+    "gather",
+    "max_pool",
+    "max_pool_indices",
+    "max_pool_values",
+    "mean_pool",
+    "mean_pool_grad",
+    "scatter",
+]
 
 Lengths = tuple[int, ...]
 
@@ -40,17 +49,22 @@ def flat_strides(shape: Sequence[int]) -> Lengths:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
+def is_floating(dtype: Any) -> bool:
+    """Whether `dtype` is a floating point type, bfloat16 of ml_dtypes included."""
+    return np.dtype(dtype).kind == "f" or np.dtype(dtype).name == "bfloat16"
+
+
 def wide_type(dtype: Any) -> np.dtype:
-    """The type that means are computed in: float32 for float16, float64 for integers."""
+    """The type that means are computed in: float32 for half types, float64 for integers."""
     dtype = np.dtype(dtype)
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         return np.dtype(np.float64)
     return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
 def mean_type(dtype: Any) -> np.dtype:
     """The type of a mean: float64 for integers, else that of its elements."""
-    return np.dtype(dtype) if np.dtype(dtype).kind == "f" else np.dtype(np.float64)
+    return np.dtype(dtype) if is_floating(dtype) else np.dtype(np.float64)
 
 
 def _first_places(xp: Any, shape: Sequence[int], out: Lengths, stride: Lengths) -> Any:
@@ -108,6 +122,12 @@ def max_pool_values(xp: Any, x: Any, *, window: Lengths, stride: Lengths) -> Any
     return y
 
 
+@primitive("max_pool_indices")
+def max_pool_indices(xp: Any, x: Any, y: Any, *, window: Lengths, stride: Lengths) -> Any:
+    """The indices that `max_pool` gives, for the values `y` that it gives."""
+    return max_pool(x, window=window, stride=stride)[1]
+
+
 @primitive("gather")
 def gather(xp: Any, x: Any, indices: Any, *, n: int) -> Any:
     """The elements of `x` at `indices` into its last `n` axes, for each of the leading ones.
@@ -131,7 +151,15 @@ def gather(xp: Any, x: Any, indices: Any, *, n: int) -> Any:
 
 
 @primitive("scatter")
-def scatter(xp: Any, g: Any, indices: Any, *, shape: Lengths) -> Any:
+def scatter(
+    xp: Any,
+    g: Any,
+    indices: Any,
+    *,
+    shape: Lengths,
+    window: Lengths | None = None,
+    stride: Lengths | None = None,
+) -> Any:
     """Zeros to which `g` is added at `indices`: the adjoint of `gather`.
 
     Parameters
@@ -140,17 +168,20 @@ def scatter(xp: Any, g: Any, indices: Any, *, shape: Lengths) -> Any:
     indices : array of int, shape (..., *O)
     shape : tuple of int
         S, the last n axes of the result.
+    window, stride : tuple of int, length n, optional
+        A promise that each index lies within the window at its place, as those of `max_pool` do:
+        a kernel then knows where to look. The result is the same.
 
     Returns
     -------
     array, shape (..., *shape)
-        Of the dtype of `g`. What meets at one element is added up in the C order of `g`, float16 in
-        float32.
+        Of the dtype of `g`. What meets at one element is added up in the C order of `g`, half
+        types in float32.
     """
     lead = g.shape[: g.ndim - len(shape)]
     length, lines = math.prod(shape), math.prod(lead)
     dtype = g.dtype
-    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+    wide = wide_type(dtype) if is_floating(dtype) else dtype
     start = xp.arange(lines, dtype=np.int64).reshape((-1, 1)) * length
     # not -1: of no lines its length could not be told
     keys = (indices.reshape((lines, math.prod(g.shape[len(lead) :]))) + start).ravel()
@@ -178,7 +209,7 @@ def mean_pool(xp: Any, x: Any, *, window: Lengths, stride: Lengths) -> Any:
     Returns
     -------
     array, shape (..., *O)
-        Of the dtype of `x`, float64 for integers. Added up in the window's C order, float16 in
+        Of the dtype of `x`, float64 for integers. Added up in the window's C order, half types in
         float32.
     """
     n = len(window)
@@ -187,7 +218,7 @@ def mean_pool(xp: Any, x: Any, *, window: Lengths, stride: Lengths) -> Any:
     for k in np.ndindex(*window):
         y += x[met_by(k, out, stride)]
     y /= math.prod(window)
-    return y.astype(mean_type(x.dtype))
+    return y.astype(mean_type(x.dtype), copy=False)
 
 
 @primitive("mean_pool_grad")
@@ -206,7 +237,7 @@ def mean_pool_grad(xp: Any, g: Any, *, shape: Lengths, window: Lengths, stride: 
     -------
     array, shape (..., *shape)
         Of the dtype of `g`. At one element the windows are added up in the C order of its place in
-        them, float16 in float32.
+        them, half types in float32.
     """
     n = len(window)
     out = g.shape[g.ndim - n :]
@@ -214,4 +245,84 @@ def mean_pool_grad(xp: Any, g: Any, *, shape: Lengths, window: Lengths, stride: 
     x = xp.zeros((*g.shape[: g.ndim - n], *shape), dtype=share.dtype)
     for k in np.ndindex(*window):
         x[met_by(k, out, stride)] += share
-    return x.astype(mean_type(g.dtype))
+    return x.astype(mean_type(g.dtype), copy=False)
+
+
+# ------------------------------------------------------------------------------------ on the host
+
+
+def _max_pool_on_host(
+    x: np.ndarray, *, window: Lengths, stride: Lengths
+) -> tuple[np.ndarray, np.ndarray]:
+    y = max_pool_values(x, window=window, stride=stride)
+    return y, _max_pool_indices_on_host(x, y, window=window, stride=stride)
+
+
+def _max_pool_indices_on_host(
+    x: np.ndarray, y: np.ndarray, *, window: Lengths, stride: Lengths
+) -> np.ndarray:
+    """Where the values came from, by one pass over strided views of `x`.
+
+    The places are told apart by small codes, whose maximum is the first place: a masked write of
+    indices instead takes three times as long.
+    """
+    n = len(window)
+    shape = x.shape[x.ndim - n :]
+    out = y.shape[y.ndim - n :]
+    elements = math.prod(window)
+    code_type = np.uint8 if elements < 256 else np.uint32
+    code = np.zeros(y.shape, code_type)
+    equal = np.empty(y.shape, bool)
+    last = np.empty(y.shape, code_type)
+
+    def note(test: Callable[[np.ndarray], np.ndarray]) -> None:
+        for i, k in enumerate(np.ndindex(*window)):
+            mark = code_type(elements - i)
+            np.multiply(test(x[met_by(k, out, stride)]), mark, out=last, dtype=code_type)
+            np.maximum(code, last, out=code)
+
+    note(lambda met: np.equal(met, y, out=equal))
+    if not code.all():  # a nan equals nothing
+        nowhere = code == 0
+        note(lambda met: np.logical_and(np.isnan(met), nowhere, out=equal))
+    steps = flat_strides(shape)
+    offsets = np.zeros(elements + 1, np.int64)
+    for i, k in enumerate(np.ndindex(*window)):
+        offsets[elements - i] = sum(j * s for j, s in zip(k, steps, strict=True))
+    indices = offsets[code]
+    indices += _first_places(numpy_namespace, shape, out, stride)
+    return indices
+
+
+def _flat_keys(indices: np.ndarray, n: int, length: int) -> np.ndarray:
+    """The indices into each line, counted through all lines."""
+    lines = math.prod(indices.shape[: indices.ndim - n])
+    start = np.arange(lines, dtype=np.int64) * length
+    return (indices + start.reshape(indices.shape[: indices.ndim - n] + (1,) * n)).ravel()
+
+
+def _gather_on_host(x: np.ndarray, indices: np.ndarray, *, n: int) -> np.ndarray:
+    keys = _flat_keys(indices, n, math.prod(x.shape[x.ndim - n :]))
+    return np.take(x.ravel(), keys).reshape(indices.shape)
+
+
+def _scatter_on_host(
+    g: np.ndarray,
+    indices: np.ndarray,
+    *,
+    shape: Lengths,
+    window: Lengths | None = None,
+    stride: Lengths | None = None,
+) -> np.ndarray:
+    n = len(shape)
+    lead = g.shape[: g.ndim - n]
+    wide = wide_type(g.dtype) if is_floating(g.dtype) else g.dtype
+    x = np.zeros(math.prod(lead) * math.prod(shape), wide)
+    np.add.at(x, _flat_keys(indices, n, math.prod(shape)), g.ravel().astype(wide, copy=False))
+    return x.reshape((*lead, *shape)).astype(g.dtype, copy=False)
+
+
+max_pool.attach(_max_pool_on_host, device="cpu")
+max_pool_indices.attach(_max_pool_indices_on_host, device="cpu")
+gather.attach(_gather_on_host, device="cpu")
+scatter.attach(_scatter_on_host, device="cpu")

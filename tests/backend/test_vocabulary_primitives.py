@@ -141,35 +141,6 @@ class TestPutWithDuplicates:
             vocabulary.put(as_device(np.zeros(3)), as_device([2, 0]), as_device([1.0, 2.0, 3.0]))
 
 
-class TestApplyWhere:
-    def test_unselected_elements_are_zero(self, vocabulary, as_device, host):
-        x = as_device([1.0, 0.0, -1.0])
-        with np.errstate(all="raise"):
-            result = vocabulary.apply_where(
-                vocabulary.log, x, where=as_device([True, False, False])
-            )
-        assert host(result).tolist() == [0, 0, 0]
-        assert result.dtype == np.float64
-
-    def test_unselected_elements_of_out_stay(self, vocabulary, as_device, host):
-        out = as_device(np.array([5, 6], np.float32))
-        where = as_device([False, True])
-        assert vocabulary.apply_where(vocabulary.sqrt, 4.0, where=where, out=out) is out
-        assert host(out).tolist() == [5, 2]
-
-    def test_mask_broadcasts_and_dtype_is_the_functions(self, vocabulary, as_device, host):
-        x, y = as_device(np.array([1, 2], np.float32)), as_device(np.array([1, 3], np.float32))
-        where = as_device([[True], [False]])
-        result = vocabulary.apply_where(vocabulary.less, x, y, where=where)
-        assert_same(result, np.array([[False, True], [False, False]]), host)
-
-    def test_takes_words_that_are_no_ufuncs(self, vocabulary, as_device, host):
-        result = vocabulary.apply_where(
-            vocabulary.sigmoid, as_device([0.0, 0.0]), where=as_device([True, False])
-        )
-        assert host(result).tolist() == [0.5, 0.0]
-
-
 def exact_sigmoid(x):
     """Return the value in double precision, by the formula that is stable on each side."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
@@ -237,3 +208,22 @@ class TestStable:
 
 def _floats(x):
     return np.asarray(x).dtype.kind == "f"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, np.int32])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 4)])
+def test_where_or_zero_selects(vocabulary, as_device, host, xp, dtype, shape):
+    if dtype is np.longdouble and xp is not np:
+        pytest.skip("no long doubles on the GPU")
+    x = np.array(np.arange(1, 1 + math.prod(shape)).reshape(shape), dtype)
+    mask = x % 3 != 1
+    if np.dtype(dtype).kind == "f":
+        x = np.where(mask, -x, np.where(x % 2, np.nan, np.inf)).astype(dtype)
+    result = vocabulary.where_or_zero(as_device(mask), as_device(x))
+    assert_same(result, np.where(mask, x, dtype(0)), host)
+
+
+def test_where_or_zero_broadcasts_and_takes_any_layout(vocabulary, as_device, host):
+    mask, x = np.array([[True], [False]]), np.arange(6.0, dtype=np.float32)[::-2]
+    expected = np.where(mask, x, np.float32(0))
+    assert_same(vocabulary.where_or_zero(as_device(mask), as_device(x)), expected, host)

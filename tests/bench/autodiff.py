@@ -20,16 +20,18 @@ from tests.bench import harness
 Call = Callable[[], object]
 Function = Callable[..., Any]
 THIRD = 1 / 3
+IN_PLACE_BUDGET = 1 / 3.5
+LARGE_BUDGET = 1.15
 
 
 # -------------------------------------------------------------------- what is differentiated
 
 
-def product(x: Any, y: Any) -> Any:
+def product(m: Any, x: Any, y: Any) -> Any:
     return x * y
 
 
-def chain_of_20(x: Any, y: Any) -> Any:
+def chain_of_20(m: Any, x: Any, y: Any) -> Any:
     z = x
     for _ in range(5):
         z = z * y + x
@@ -40,7 +42,7 @@ def chain_of_20(x: Any, y: Any) -> Any:
     return z
 
 
-def in_place_10(x: Any, y: Any) -> Any:
+def in_place_10(m: Any, x: Any, y: Any) -> Any:
     z = x * y
     z[2:5] = y[2:5]
     z *= x
@@ -48,17 +50,55 @@ def in_place_10(x: Any, y: Any) -> Any:
     return z
 
 
+def perceptron(m: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
+    h = m.tanh(m.matmul(x, w1) + b1)
+    e = m.matmul(h, w2) + b2
+    return m.sum(e * e)
+
+
+def elementwise(m: Any, x: Any, y: Any) -> Any:
+    return m.exp(x * y) + x
+
+
+def elementwise_by_hand(x: np.ndarray, y: np.ndarray) -> Call:
+    def call() -> object:
+        e = np.exp(x * y)
+        z = e + x
+        g = np.ones_like(z)
+        ge = g * e
+        gx = ge * y
+        gx += g
+        return z, gx, ge * x
+
+    return call
+
+
+def perceptron_by_hand(
+    x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray
+) -> Call:
+    def call() -> object:
+        h = np.tanh(x @ w1 + b1)
+        e = h @ w2 + b2
+        loss = np.sum(e * e)
+        ge = 2 * e
+        gh = ge @ w2.T
+        gh *= 1 - h * h
+        return loss, gh @ w1.T, x.T @ gh, gh.sum(axis=0), h.T @ ge, ge.sum(axis=0)
+
+    return call
+
+
 # --------------------------------------------------------------------------- contestants
 
 
-def _backward_of(tensor: Function, no_guard: Any = None) -> Callable[..., Call]:
+def _backward_of(m: Any, no_guard: Any = None) -> Callable[..., Call]:
     """gpugrad and mygrad: one signature."""
 
     def make(f: Function, *arrays: np.ndarray) -> Call:
-        leaves = [tensor(a) for a in arrays]
+        leaves = [m.tensor(a) for a in arrays]
 
         def call() -> None:
-            f(*leaves).backward()
+            f(m, *leaves).backward()
 
         return call if no_guard is None else no_guard(call)
 
@@ -68,7 +108,7 @@ def _backward_of(tensor: Function, no_guard: Any = None) -> Callable[..., Call]:
 def _mygrad(guarded: bool) -> Callable[..., Call]:
     import mygrad
 
-    return _backward_of(mygrad.tensor, None if guarded else mygrad.mem_guard_off)
+    return _backward_of(mygrad, None if guarded else mygrad.mem_guard_off)
 
 
 def _torch() -> Callable[..., Call]:
@@ -76,12 +116,12 @@ def _torch() -> Callable[..., Call]:
 
     def make(f: Function, *arrays: np.ndarray) -> Call:
         leaves = [torch.tensor(a, requires_grad=True) for a in arrays]
-        seed = torch.ones(arrays[0].shape, dtype=torch.float64)
+        seed = torch.ones_like(f(torch, *leaves))
 
         def call() -> None:
             for leaf in leaves:
                 leaf.grad = None
-            f(*leaves).backward(seed)
+            f(torch, *leaves).backward(seed)
 
         return call
 
@@ -89,14 +129,14 @@ def _torch() -> Callable[..., Call]:
 
 
 def _autograd() -> Callable[..., Call]:
+    import autograd.numpy
     from autograd import make_vjp
 
     def make(f: Function, *arrays: np.ndarray) -> Call:
         if f is in_place_10:
             raise NotImplementedError("it has no writes in place")
-        places = tuple(range(len(arrays)))
-        seed = np.ones(arrays[0].shape)
-        differentiated = make_vjp(f, places)
+        seed = np.ones(np.shape(f(np, *arrays)))
+        differentiated = make_vjp(lambda *xs: f(autograd.numpy, *xs), tuple(range(len(arrays))))
         return lambda: differentiated(*arrays)[0](seed)
 
     return make
@@ -105,8 +145,8 @@ def _autograd() -> Callable[..., Call]:
 def contestants() -> tuple[dict[str, Callable[..., Call]], list[str]]:
     """name -> make(f, *arrays), and notes on who is absent."""
     found = {
-        "gpugrad": _backward_of(gg.tensor),
-        "gpugrad, no guard": _backward_of(gg.tensor, gg.mem_guard_off),
+        "gpugrad": _backward_of(gg),
+        "gpugrad, no guard": _backward_of(gg, gg.mem_guard_off),
     }
     others: tuple[tuple[str, str, Callable[[], Callable[..., Call]]], ...] = (
         ("mygrad", "mygrad", lambda: _mygrad(True)),
@@ -132,9 +172,9 @@ def _agree(f: Function, arrays: list[np.ndarray]) -> None:
     import mygrad
 
     found = []
-    for make in (gg.tensor, mygrad.tensor):
-        leaves = [make(a) for a in arrays]
-        f(*leaves).backward()
+    for m in (gg, mygrad):
+        leaves = [m.tensor(a) for a in arrays]
+        f(m, *leaves).backward()
         found.append([leaf.grad for leaf in leaves])
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-12)
@@ -144,15 +184,34 @@ def small_graphs(rounds: int) -> str:
     makers, notes = contestants()
     rng = np.random.default_rng(0)
     lines = []
-    for title, f, n, against in (
-        ("x * y, one element", product, 1, {"mygrad": THIRD}),
-        ("chain of 20 ops, 10 elements", chain_of_20, 10, {"mygrad": THIRD, "torch": 1.0}),
-        ("writes in place, 10 elements", in_place_10, 10, {"mygrad": THIRD}),
-    ):
-        arrays = [rng.uniform(0.5, 2.0, n) for _ in range(2)]
+    one, ten, million = (((n,), (n,)) for n in (1, 10, 1_000_000))
+    layers = ((16, 10), (10, 32), (32,), (32, 3), (3,))
+    cases: tuple[tuple[str, Function, tuple, Any, dict[str, float]], ...] = (
+        ("x * y, one element", product, one, None, {"mygrad": THIRD}),
+        ("chain of 20 ops, 10 elements", chain_of_20, ten, None, {"mygrad": THIRD, "torch": 1}),
+        ("writes in place, 10 elements", in_place_10, ten, None, {"mygrad": IN_PLACE_BUDGET}),
+        (
+            "a perceptron 10-32-3, batch 16",
+            perceptron,
+            layers,
+            perceptron_by_hand,
+            {"mygrad": 0.5, "torch": 1},
+        ),
+        (
+            "exp(x * y) + x, 1e6 elements",
+            elementwise,
+            million,
+            elementwise_by_hand,
+            {"by hand": LARGE_BUDGET},
+        ),
+    )
+    for title, f, shapes, by_hand, against in cases:
+        arrays = [rng.uniform(0.5, 2.0, shape) for shape in shapes]
         if "mygrad" in makers:
             _agree(f, arrays)
         calls, absent = {}, []
+        if by_hand is not None:
+            calls["by hand"] = by_hand(*arrays)
         for name, make in makers.items():
             try:
                 calls[name] = make(f, *arrays)
@@ -180,8 +239,8 @@ def guard(rounds: int) -> str:
     reachable = [gg.tensor(a, copy=False) for a in (x, y)]
     private = [gg.tensor(a) for a in (x, y)]
     cases: dict[str, tuple[Call, int]] = {
-        "20 ops, reachable arrays": (lambda: chain_of_20(*reachable).backward(), 20),
-        "20 ops, private arrays": (lambda: chain_of_20(*private).backward(), 20),
+        "20 ops, reachable arrays": (lambda: chain_of_20(gg, *reachable).backward(), 20),
+        "20 ops, private arrays": (lambda: chain_of_20(gg, *private).backward(), 20),
         "1 op, reachable arrays": (lambda: reachable[0] + reachable[1], 1),
         "1 op, private arrays": (lambda: private[0] + private[1], 1),
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +144,36 @@ def test_gradients_share_no_memory_with_each_other_or_the_seed():
     assert [g[0] for g in gradients] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("n", (3, sweep_module.LARGE), ids=("small", "large"))
+@pytest.mark.parametrize(
+    "view", (gg.positive, gg.transpose, gg.ravel), ids=("positive", "transpose", "ravel")
+)
+def test_sums_of_cotangents_are_not_written_over_one_another(view: Any, n: int):
+    x, y = gg.tensor(np.ones((2, n))), gg.tensor(np.ones(view(np.ones((2, n))).shape))
+    # x gets 2 g, which is new memory, and then g or a view of it, which y and the result have too
+    z = (view(x) + y) + view(x * 1.0) * 2.0
+    z.backward()
+    np.testing.assert_array_equal(x.grad, np.full(x.shape, 3.0))
+    np.testing.assert_array_equal(y.grad, np.ones(y.shape))
+    np.testing.assert_array_equal(z.grad, np.ones(z.shape))
+
+
+@pytest.mark.parametrize("n", (3, sweep_module.LARGE + 1), ids=("small", "large"))
+def test_sum_of_cotangents_is_not_written_into_an_array_that_a_rule_keeps(n: int):
+    kept = np.full(n, 5.0)
+
+    @gg.primitive
+    def five_times(x: Any) -> Any:
+        return 5.0 * x
+
+    five_times.defvjp(lambda g, y, x: kept)
+    x = gg.tensor(np.ones(n))
+    for y in (five_times(x) + 3.0 * x, 3.0 * x + five_times(x)):
+        y.backward()
+        np.testing.assert_array_equal(x.grad, np.full(n, 8.0))
+        np.testing.assert_array_equal(kept, np.full(n, 5.0))
+
+
 def test_leaf_is_its_own_gradient():
     x = gg.tensor([1.0, 2.0])
     x.backward()
@@ -271,6 +303,20 @@ def test_gradient_has_the_dtype_and_shape_of_what_it_belongs_to():
         assert t.grad.dtype == t.dtype
         assert isinstance(t.grad, np.ndarray)
         np.testing.assert_array_equal(t.grad, np.full(t.shape, value))
+
+
+@pytest.mark.parametrize(
+    "clear", (gg.Tensor.backward, gg.Tensor.clear_graph), ids=lambda f: f.__name__
+)
+def test_parameters_of_a_cleared_operation_are_freed(clear: Callable[[gg.Tensor], None]):
+    index = np.array([0, 1, 1])
+    x = gg.tensor([1.0, 2.0])
+    y = x[index]
+    seen = weakref.ref(index)
+    del index
+    clear(y)
+    gc.collect()
+    assert seen() is None
 
 
 def test_cleared_vertices_keep_nothing_alive():

@@ -13,7 +13,18 @@ it is).
 
 from __future__ import annotations
 
-from tests.op_table import elementwise, indexing, linalg, reductions, shaping, sorting, special
+from tests.op_table import (
+    elementwise,
+    indexing,
+    linalg,
+    losses,
+    nnet,
+    recurrent,
+    reductions,
+    shaping,
+    sorting,
+    special,
+)
 from tests.op_table.elementwise import ELEMENTWISE as _NUMPYS
 from tests.op_table.indexing import INDICES
 from tests.op_table.row import REFERENCE, Elementwise, Operand, Row, draw, numerical_vjp
@@ -31,5 +42,6 @@ __all__ = [
 ]
 
 ELEMENTWISE = _NUMPYS + special.ELEMENTWISE
-_ROOMS = (elementwise, special, linalg, reductions, shaping, sorting, indexing)
+_ROOMS = (elementwise, special, linalg, reductions, shaping, sorting, indexing, nnet, losses)
+_ROOMS += (recurrent,)
 ROWS: tuple[Row, ...] = tuple(row for room in _ROOMS for row in room.ROWS)

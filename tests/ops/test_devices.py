@@ -97,3 +97,34 @@ def test_each_step_of_a_training_loop_finds_the_gradient_of_the_moved_parameter(
 def test_unknown_device_is_named():
     with pytest.raises(ValueError, match="device: got 'tpu', expected"):
         gg.tensor(X).to_device("tpu")
+
+
+@pytest.mark.parametrize("where", ("operator", "function", "setitem", "in place", "out"))
+def test_host_number_that_varies_gets_its_gradient_from_the_device(where: str, cupy_standin: Any):
+    x = gg.tensor(np.array([1.0, 2.0, 3.0]), device="cuda")
+    s = gg.tensor(2.0)
+    t = gg.exp(s)
+    if where == "operator":
+        y = x * t
+    elif where == "function":
+        y = gg.where(np.array(True), t, x) * x
+    elif where == "out":
+        y = gg.multiply(x, t, out=+x)
+    else:
+        y = +x
+        if where == "setitem":
+            y[:] = t
+            y = y * x
+        else:
+            y *= t
+    y.backward()
+    np.testing.assert_allclose(s.grad, 6 * np.exp(2.0))
+    assert type(s.grad) is np.ndarray
+    assert type(x.grad) is type(x.data)
+
+
+def test_second_derivative_by_a_host_number(cupy_standin: Any):
+    x = gg.tensor(np.array([1.0, 2.0, 3.0]), device="cuda")
+    second = gg.grad(gg.grad(lambda s: (x * gg.exp(s)).sum()))(2.0)
+    np.testing.assert_allclose(second, 6 * np.exp(2.0))
+    assert str(second.device) == "cpu"

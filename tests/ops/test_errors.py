@@ -43,14 +43,16 @@ FAULTS = (
     Fault("add, raw on the left", lambda m, x, on: on(np.ones(4)) + x, ValueError, "add: ...(4,)"),
     Fault("operator", lambda m, x, on: x * x[0, :2], ValueError, "multiply: ...(2,3) (2,)"),
     Fault("in-place", lambda m, x, on: x.__iadd__(on(np.ones(4))), ValueError, "add: ...(2,3)"),
-    Fault("where", lambda m, x, on: m.where(x > on(np.ones(4)), x, x), ValueError, "..."),
+    Fault("where", lambda m, x, on: m.where(on(np.ones(4, bool)), x, x), ValueError, "where: ..."),
     Fault(
         "where, branches",
         lambda m, x, on: m.where(x > 1, x, on(np.ones(4))),
         ValueError,
         "where: ...(2,3)...(4,)",
     ),
-    Fault("clip", lambda m, x, on: m.clip(x, on(np.zeros(4)), 1.0), ValueError, "...(2,3) (4,)"),
+    Fault(
+        "clip", lambda m, x, on: m.clip(x, on(np.zeros(4)), 1.0), ValueError, "clip: ...(2,3) (4,)"
+    ),
     Fault("matmul", lambda m, x, on: x @ x, ValueError, "matmul: ..."),
     Fault("matmul by a number", lambda m, x, on: m.matmul(x, 2.0), ValueError, "matmul: ..."),
     Fault("broadcast_to", lambda m, x, on: m.broadcast_to(x, (4, 4)), ValueError, "broadcast_to: "),
@@ -64,6 +66,14 @@ FAULTS = (
     Fault("squeeze", lambda m, x, on: m.squeeze(x, 0), ValueError, "squeeze: ...(2, 3)"),
     Fault("split", lambda m, x, on: m.split(x, 4), ValueError, "split: axis 0 has length 2..."),
     Fault("repeat", lambda m, x, on: m.repeat(x, [1, 2], axis=1), ValueError, "repeat: ..."),
+    Fault("dot", lambda m, x, on: m.dot(x, x), ValueError, "dot: ..."),
+    Fault("inner", lambda m, x, on: m.inner(x, x[:, :2]), ValueError, "inner: ...(2, 3)...(2, 2)"),
+    Fault("vdot", lambda m, x, on: m.vdot(x, x[0]), ValueError, "vdot: ..."),
+    Fault("hstack", lambda m, x, on: m.hstack([x, x[:1]]), ValueError, "hstack: ..."),
+    Fault("vstack", lambda m, x, on: m.vstack([x, x[:, :1]]), ValueError, "vstack: ..."),
+    Fault("dstack", lambda m, x, on: m.dstack([x, x[:1]]), ValueError, "dstack: ..."),
+    Fault("columns", lambda m, x, on: m.column_stack([x, x[:1]]), ValueError, "column_stack: ..."),
+    Fault("ptp", lambda m, x, on: m.ptp(x[:0]), ValueError, "ptp: ...(0, 3)"),
     Fault("empty maximum", lambda m, x, on: m.max(x[:0]), ValueError, "max: ...(0, 3)"),
     # axes
     Fault("sum", lambda m, x, on: m.sum(x, axis=2), AxisError, "sum: axis 2 ...dimension 2"),
@@ -86,6 +96,10 @@ FAULTS = (
     Fault("diff", lambda m, x, on: m.diff(x, axis=4), AxisError, "diff: axis 4 ..."),
     Fault("median", lambda m, x, on: m.median(x, axis=4), AxisError, "median: ...axis 4 ..."),
     Fault("argmax", lambda m, x, on: m.argmax(x, axis=4), AxisError, "argmax: axis 4 ..."),
+    Fault("ptp, axis", lambda m, x, on: m.ptp(x, axis=4), AxisError, "ptp: ...axis 4 ..."),
+    Fault(
+        "cross, axis", lambda m, x, on: m.cross(x, x, axisa=4), AxisError, "cross: ...axis 4 ..."
+    ),
     Fault("comparison", lambda m, x, on: x < on(np.ones(4)), ValueError, "less: ...(2,3) (4,)"),
     Fault(
         "diagonal, axis",
@@ -107,7 +121,9 @@ FAULTS = (
     Fault("index in a list", lambda m, x, on: x[[0, 7]], IndexError, "getitem: ...size 2"),
     Fault("mask", lambda m, x, on: x[np.ones(3, bool)], IndexError, "getitem: ..."),
     Fault("write", lambda m, x, on: x.__setitem__(5, 1.0), IndexError, "setitem: ...5..."),
-    Fault("take", lambda m, x, on: m.take(x, [9], axis=0), IndexError, "...axis 0 with size 2"),
+    Fault(
+        "take", lambda m, x, on: m.take(x, [9], axis=0), IndexError, "take: ...axis 0 with size 2"
+    ),
     # dtypes and masks
     Fault("text", lambda m, x, on: m.add(x, "a"), TypeError, "add: ...expected real numbers"),
     Fault(
@@ -135,8 +151,12 @@ FAULTS = (
         "...add...float64...int64",
     ),
     Fault("axis of text", lambda m, x, on: m.sum(x, axis="a"), TypeError, "sum: ..."),
+    Fault("shape of floats", lambda m, x, on: m.zeros(2.5), TypeError, "zeros: ..."),
+    Fault("ends", lambda m, x, on: m.geomspace(0, 1), ValueError, "geomspace: ..."),
     # linear algebra
     Fault("inv", lambda m, x, on: m.linalg.inv(x), LinAlgError, "inv: got shape (2, 3), ..."),
+    Fault("eigvalsh", lambda m, x, on: m.linalg.eigvalsh(x), LinAlgError, "eigvalsh: ...(2, 3)"),
+    Fault("multi_dot", lambda m, x, on: m.linalg.multi_dot([x]), ValueError, "multi_dot: ..."),
     Fault("trace", lambda m, x, on: m.trace(x[0]), ValueError, "trace: ..."),
     Fault("diagonal", lambda m, x, on: m.diagonal(x[0]), ValueError, "diagonal: ..."),
 )

@@ -105,8 +105,10 @@ def test_std_of_a_constant_has_gradient_0(ddof: int, device: str):
     gg.std(x, axis=1, ddof=ddof).backward()
     slope = 0.5 if ddof == 0 else 0.5**0.5
     assert_equal(x.grad, [[0, 0], [-slope, slope]])
-    flat = gg.tensor([2.0, 2.0, 2.0], device=device)
-    assert_equal(gg.hessian(lambda x: gg.std(x) * x.sum())(flat), np.zeros((3, 3)))
+    # the mean of the second is rounded, and with it the standard deviation is not 0
+    for flat in (np.full(3, 2.0), np.full(3, 0.1)):
+        flat = gg.tensor(flat, device=device)
+        assert_equal(gg.hessian(lambda x: gg.std(x) * x.sum())(flat), np.zeros((3, 3)))
 
 
 def test_std_of_one_number_is_0_with_gradient_0(device: str):
@@ -114,6 +116,13 @@ def test_std_of_one_number_is_0_with_gradient_0(device: str):
     y = gg.std(x)
     y.backward()
     assert_equal([y.item(), x.grad.item()], [0, 0])
+
+
+@pytest.mark.parametrize("name", ("sum", "mean", "prod", "cumsum", "cumprod"))
+def test_result_asked_for_in_integers_is_constant(name: str):
+    x = gg.tensor([1.5, 2.5])
+    y = getattr(gg, name)(x, dtype=int)
+    assert (y.dtype, y.constant) == (np.dtype(int), True)
 
 
 @pytest.mark.parametrize("name", ("var", "std"))
@@ -134,6 +143,13 @@ def test_moments_of_nothing_are_nan_with_numpys_warning(name: str):
     assert np.isnan(y.data).all()
     y.backward()
     assert x.grad.shape == (0, 2)
+
+
+def test_mean_of_more_numbers_than_half_precision_counts_has_its_gradient(device: str):
+    x = gg.tensor(np.ones(2**17, np.float16), device=device)
+    gg.mean(x).backward()
+    assert x.grad.dtype == np.float16
+    assert_equal(x.grad, np.full(2**17, 2.0**-17, np.float16))
 
 
 def test_moments_of_integers_are_constant_floats():
@@ -159,7 +175,7 @@ def test_dtype_and_out_are_numpys(name: str, device: str):
     np.testing.assert_allclose(gg.asnumpy(out), expected, rtol=1e-6)
 
 
-# ----------------------------------------------------------------------------------- extremes, scans
+# ----------------------------------------------------------------------------------- extremes, scan
 
 
 @pytest.mark.parametrize("name, data", (("cummax", [1, 3, 3, 2]), ("cummin", [-1, -3, -3, -2])))
@@ -220,3 +236,13 @@ def test_wrong_arguments_raise_what_numpy_raises(call: Any, error: type):
     with pytest.raises(error):
         call(x)
     assert x.data.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "cumsum", "cumprod"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32"])
+def test_dtype_is_that_of_the_result(name, dtype):
+    x = np.ones(200, np.int8)
+    expected = np.asarray(getattr(np, name)(x, dtype=dtype))
+    found = getattr(gg, name)(x, dtype=dtype)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found.data, expected)

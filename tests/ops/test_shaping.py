@@ -265,7 +265,7 @@ def test_the_slope_at_a_knot_is_that_of_the_piece_that_begins_there(device: str)
     assert_equal(x.grad, [1, -3, -3])
 
 
-# ------------------------------------------------------------------------------------------ creation
+# ------------------------------------------------------------------------------------------ creatio
 
 
 @pytest.mark.parametrize("name", ("zeros_like", "ones_like", "empty_like", "full_like"))
@@ -312,6 +312,7 @@ M = np.arange(6.0).reshape(2, 3)
 @pytest.mark.parametrize(
     "call",
     [
+        lambda m, x: m.transpose(x, []),
         lambda m, x: m.roll(x, 1, 3),
         lambda m, x: m.roll(x, (1, 1), (0, 1, 1)),
         lambda m, x: m.repeat(x, -1),
@@ -378,6 +379,28 @@ def test_wrong_arguments_raise_what_numpy_raises(call: Any):
     with pytest.raises(expected.type):
         call(gg, x)
     assert x.data.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: m.tril(x),
+        lambda m, x: m.triu(x, 1),
+        lambda m, x: m.diff(x),
+        lambda m, x: m.diff(x, 2, axis=0),
+        lambda m, x: m.diff(x, 0),
+    ],
+)
+def test_bools_stay_bools(call: Any, device: str):
+    host = np.array([[True, False, True], [True, True, False], [False, True, True]])
+    y = call(gg, gg.tensor(host, device=device))
+    assert y.dtype == np.bool_
+    assert_equal(y.data, call(np, host))
+
+
+@pytest.mark.parametrize("axes", [(np.array([1, 0]),), (np.int64(1), np.int64(0)), (None,), ()])
+def test_transpose_takes_axes_in_any_form(axes: tuple):
+    assert_equal(gg.transpose(M, *axes).data, M.T)
 
 
 def test_a_tensor_method_reshape_needs_a_shape():

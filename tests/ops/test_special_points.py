@@ -307,6 +307,36 @@ def test_masked_elements_neither_warn_nor_spoil_two_orders(name: str, device: st
             assert_close(found, [alone[0], 0, 0])
 
 
+@pytest.mark.parametrize(
+    "f, found, derivative, second",
+    [
+        (lambda x, n, m: gg.divide(x, n, where=m), [0, 1.5, 0], [0, 0.5, 0], 0),
+        (lambda x, n, m: gg.divide(x, n > 0, where=m), [0, 3, 0], [0, 1, 0], 0),
+        (lambda x, n, m: gg.xlogy(x, n, where=m), [0, 3 * np.log(2), 0], [0, np.log(2), 0], 0),
+        (lambda x, n, m: gg.power(n, x, where=m), [0, 8, 0], [0, 8 * np.log(2), 0], 8),
+        (lambda x, n, m: gg.power(x, n, where=m), [0, 9, 0], [0, 6, 0], 2 / np.log(2) ** 2),
+    ],
+    ids=("divide", "divide-by-bool", "xlogy", "power-base", "power"),
+)
+def test_masked_integers_neither_warn_nor_spoil_two_orders(
+    f: Any, found: Any, derivative: Any, second: float, device: str
+):
+    integers, mask = arrays([0, 2, -1], [0.0, 1.0, 0.0], device=device)
+    integers, mask = integers.astype(int), mask > 0
+    x = [0.0, 3.0, -1.0]
+
+    def g(x: gg.Tensor) -> gg.Tensor:
+        return f(x, integers, mask)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_close(gg.asnumpy(g(*arrays(x, device=device))), found)
+        assert_close(partial(g, x, device=device, by=(0,)), derivative)
+        assert_close(
+            partial(g, x, device=device, by=(0, 0)), [0, second * np.log(2) ** 2, 0], 1e-12
+        )
+
+
 # -------------------------------------------------------------------------------- special functions
 
 
@@ -379,6 +409,14 @@ def test_terms_of_weight_zero_do_not_count(device: str):
     assert_close(gg.asnumpy(f(*arrays(x, b, device=device))), expected)
     share = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()
     assert_close(partial(f, [5.0, 1.0, 2.0], b, device=device, by=(0,)), [0, *share])
+
+
+@pytest.mark.parametrize("huge", (900.0, inf, nan))
+def test_derivative_of_logsumexp_is_zero_where_the_weight_is_zero(huge: float, device: str):
+    b = gg.tensor([0.0, 1.0], device=device, constant=True)
+    f = lambda x: gg.logsumexp(x, b=b)
+    assert_close(partial(f, [huge, 1.0], device=device, by=(0,)), [0, 1])
+    assert_close(partial(f, [huge, 1.0], device=device, by=(0, 0)), [0, 0])
 
 
 def test_logsumexp_of_nothing_is_minus_infinity(device: str):

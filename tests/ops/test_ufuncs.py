@@ -247,3 +247,19 @@ def test_every_ufunc_of_the_vocabulary_is_known_by_its_name():
     for name, f in PUBLIC.items():
         if isinstance(f, ufunc):
             assert f.__name__ in (name, "true_divide"), name
+
+
+@pytest.mark.parametrize("dtype", ("i1", "u1", "f2", "f8"))
+@pytest.mark.parametrize("exponent", (1, 2, 3, 1.0, 2.0, 0.5))
+def test_power_operator_has_numpys_dtype(dtype: str, exponent: float):
+    host = np.array([0, 1, 2], dtype)
+    x = gg.tensor(host)
+    y = x**exponent
+    assert (y.dtype, y.data.tolist()) == ((host**exponent).dtype, (host**exponent).tolist())
+
+
+def test_clip_without_bounds_writes_to_out():
+    x, out = gg.tensor([1.0, 2.0]), gg.zeros(2, np.float64)
+    assert gg.clip(x, None, None, out=out) is out
+    (3 * out).sum().backward()
+    assert (out.data.tolist(), x.grad.tolist()) == ([1, 2], [3, 3])

@@ -57,6 +57,8 @@ def _extreme(d: Draw) -> str:
 def _spread(d: Draw) -> str:
     call = _reduction(d)
     x = call.split(",")[0]
+    if not np.prod(d.shape(x)):
+        return d.literal((2, 3))
     many = "axis=None" in call and np.prod(d.shape(x)) > 1  # difference "division by zero"
     return call + d.pick("", ", ddof=1" if many else "", ", ddof=0")
 
@@ -142,7 +144,7 @@ def _where(d: Draw) -> str:
 
 def _clip(d: Draw) -> str:
     x = d.float_tensor()
-    low, high = d.pick(("0.3", "1.2"), ("None", "1.0"), ("0.5", "None"), ("None", "None"))
+    low, high = d.pick(("0.3", "1.2"), ("None", "1.0"), ("0.5", "None"))
     pair = [v if v == "None" else f"scalar({v}, {x})" for v in (low, high)]
     return f"{x}, {pair[0]}, {pair[1]}"
 
@@ -181,7 +183,7 @@ def _einsum(d: Draw) -> str:
         f"'i...,...->...', {x}, {d.literal((k,))}",
         f"{x}, [0, 1], [1, 0]",
         f"'ij,kj->ik', {x}, {x}, optimize=True",
-        f"'ii->i', {x}",
+        f"'i{'i' if n == k else 'j'}->i', {x}",
         f"'ij,k->', {x}",
     )
 
@@ -234,9 +236,7 @@ CALLS = {name: call for name, call in _TABLE.items() if function(gg, name) is no
 TAKES_OUT = {"concatenate", "stack"} & set(CALLS)
 
 # functions that NumPy hands over
-NUMPY = {
-    n for n in {*CALLS, *UFUNCS} if function(np, n) in {*_REGISTERED_UFUNC, *_HANDED_OVER}
-}
+NUMPY = {n for n in {*CALLS, *UFUNCS} if function(np, n) in {*_REGISTERED_UFUNC, *_HANDED_OVER}}
 
 # methods of tensors
 METHODS = {

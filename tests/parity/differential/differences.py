@@ -8,12 +8,13 @@ which one stated observation may differ.
 
 from __future__ import annotations
 
-__all__ = ["DIFFERENCES"]
+__all__ = ["DIFFERENCES", "MET_BY_RANDOM_PROGRAMS"]
 
 DIFFERENCES = {
     "numbers": (
         "a Python number takes the dtype of the array beside it, as in NumPy 2 (NEP 50); mygrad "
-        "makes an array of 64 bits of it"
+        "makes an array of 64 bits of it. Integers to the power 1.0 or 2.0 are floats, as NumPy's; "
+        "mygrad's are integers"
     ),
     "masked": (
         "without out=, elements outside where= are 0; mygrad, like NumPy, leaves them to chance"
@@ -71,10 +72,13 @@ DIFFERENCES = {
         "a view whose graph was cleared is read-only while its base is protected, since a write to "
         "it would reach the base"
     ),
-    "nan": "the derivative of the absolute value at nan is nan; mygrad's is 0",
+    "nan": (
+        "what is computed from nan or infinity may have the derivative nan; mygrad's rules for the "
+        "absolute value, cumprod and some more give 0"
+    ),
     "empty": "repeat and max of nothing have a derivative; mygrad's fails without elements",
     "shape": (
-        "views of a tensor whose shape was set follow its in-place writes; mygrad cuts some off"
+        "views of a tensor or view whose shape was set stay what they were; mygrad cuts some off"
     ),
     "copied views": "the copy of a view has its gradient too; mygrad's has none",
     "gradients without dimensions": (
@@ -111,3 +115,21 @@ DIFFERENCES = {
         "where mygrad's gradient is nan or infinite gpugrad's may be the finite limit"
     ),
 }
+
+# those that the random programs enact or excuse: each occurs, or it is no difference any more
+MET_BY_RANDOM_PROGRAMS = (
+    "numbers",
+    "masked",
+    "astype",
+    "pickle",
+    "gradients of views",
+    "copied views",
+    "views stay",
+    "shared leaves",
+    "cleared graph",
+    "free again",
+    "held by a view",
+    "view of a protected array",
+    "views without a graph",
+    "broadcast",
+)

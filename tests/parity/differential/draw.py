@@ -132,7 +132,9 @@ class Draw:
 
     def new_shape(self, x: str) -> Any:
         n = int(np.prod(self.shape(x)))
-        found: list[Any] = [s for s in [(6,), (3, 2), (2, 3), (1, 6), (9,), (3, 1)] if np.prod(s) == n]
+        found: list[Any] = [
+            s for s in [(6,), (3, 2), (2, 3), (1, 6), (9,), (3, 1)] if np.prod(s) == n
+        ]
         found += [(-1,), (n,), (1, n, 1)] if n else [(0, 2), (0,), (0, 3)]
         return (4, 2) if self.chance(WRONG) else self.rng.choice(found)
 

@@ -331,6 +331,8 @@ def _is_alone(d: Draw, t: Any) -> bool:
 
 def shape_setter(d: Draw) -> Line:
     x = d.tensor(lambda t: t.ndim)
+    if d.env[x].base is not None and d.env[x]._view_children:
+        return view(d)  # difference "shape"
     return Line(f"{x}.shape = {d.new_shape(x)}", ("attribute: shape",), target=x)
 
 
@@ -371,7 +373,9 @@ def copy(d: Draw) -> Line:
         return _bind(d, f"copy({x})", "copy: copy.copy")
     if kind == 3:
         return _bind(d, f"{x}.copy({_constant(d)[2:]})", "copy: method")
-    dtype = d.pick("'f4'", "'f8'", "int", "'f8', copy=False", "'f2'", "'c8'", "'i4', casting='safe'")
+    dtype = d.pick(
+        "'f4'", "'f8'", "int", "'f8', copy=False", "'f2'", "'c8'", "'i4', casting='safe'"
+    )
     return _bind(d, f"astype({x}, {dtype})", "copy: astype")
 
 
@@ -393,7 +397,9 @@ def answer(d: Draw) -> Line:
     return Line(f"answer = {spelled}.{name}({calls.ANSWERS[name](d)})", (f"op: {name}",))
 
 
-NUMPY_ANSWERS = {n for n in calls.ANSWERS if n not in ("copyto", "bincount", "asarray", "sliding_window_view")}
+NUMPY_ANSWERS = {
+    n for n in calls.ANSWERS if n not in ("copyto", "bincount", "asarray", "sliding_window_view")
+}
 
 
 def mistake(d: Draw) -> Line:

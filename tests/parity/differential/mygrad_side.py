@@ -11,7 +11,7 @@ import re
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,10 @@ class Mygrad:
         # name of a view -> the expressions, of `_`, that lead to it from its base
         self.chain: dict[str, tuple[str, ...]] = {}
         self.shape_before: tuple[int, ...] = ()
+        # views that were taken under no_autodiff or mem_guard_off
+        self.unguarded: set[str] = set()
+        # tensors that a line which fails was given others for
+        self.undo: list[tuple[str, Any]] = []
         # arrays that the user took while they were protected by a view, see "held by a view"
         self.sticky: set[str] = set()
         # tensors that an operation made, by id
@@ -60,6 +64,10 @@ class Mygrad:
         dtype = np.result_type(beside.dtype, number)
         if dtype != np.asarray(number).dtype:
             self.counts["difference: numbers"] += 1
+        if type(number) is float and np.asarray(beside).dtype.kind != "f":
+            # of an array or a number mygrad takes the 2.0 for a 2, and integers for integers
+            self.counts["difference: numbers"] += 1
+            return mg.tensor(number, dtype=dtype, constant=True)
         return np.asarray(number, dtype)
 
     def _masked(self, f: Any, *x: Any, where: Any, **options: Any) -> Any:
@@ -94,9 +102,9 @@ class Mygrad:
         """Whether mygrad would cut this view off from its base at its next use."""
         if t._base is None:
             return False
-        return t._creator is None or (written and not _leads_to(t._base, t))
+        return _is_cut_off(t) or (written and not _leads_to(t._base, t))
 
-    def prepare(self, line: Line, fails: bool) -> None:
+    def prepare(self, line: Line, fails: bool, renewed: set[str]) -> None:
         """Take the views again that the line uses and that mygrad has forgotten."""
         if "no_autodiff" in line.block:
             return
@@ -122,8 +130,16 @@ class Mygrad:
             t = self.env.get(name)
             if not isinstance(t, mg.Tensor) or name not in self.chain:
                 continue
+            k = re.search(r"atleast_(\d)", line.text)
+            if k and t.ndim >= int(k.group(1)):
+                continue  # it is returned as it is
             if self._is_stale(t, written=bool(line.target) and ".shape = " not in line.text):
-                self._retake(name, t)
+                with mg.mem_guard_off if "guard_off" in line.block else nullcontext():
+                    self._retake(name, t)
+                if "guard_off" in line.block:
+                    self._unlock_with_base(self.env[name].data)
+                if fails and name not in renewed:
+                    self.undo.append((name, t))  # gpugrad refused before it looked at it
 
     @contextmanager
     def keeping_gradients(self, line: Line, fails: bool) -> Iterator[None]:
@@ -132,7 +148,9 @@ class Mygrad:
         A write that `fails` changes nothing, so it is given back then.
         """
         if ".backward(" in line.text and fails:
-            everything = {id(t): t for _, v in self._tensors() for t in (v, v.base) if t is not None}
+            everything = {
+                id(t): t for _, v in self._tensors() for t in (v, v.base) if t is not None
+            }
             before = [(t, t._grad, t._view_grad) for t in everything.values()]
             yield
             for t, g, view_g in before:
@@ -151,13 +169,13 @@ class Mygrad:
             self.counts["difference: gradients of views"] += 1
         if ".shape = " in line.text and eval(line.expression, dict(self.env)) == target.shape:
             family = {}  # nothing happens
-        before = [(t, t._grad, t._view_grad) for t in family.values()]
+        before = [(t, t._grad, t._view_grad, t._base) for t in family.values()]
         for t in family.values():
             t.null_grad()
         yield
         if fails:
-            for t, g, view_g in before:
-                t._grad, t._view_grad = g, view_g
+            for t, g, view_g, base in before:
+                t._grad, t._view_grad, t._base = g, view_g, base
 
     @contextmanager
     def freeing(self, line: Line, succeeds: bool) -> Iterator[None]:
@@ -171,6 +189,10 @@ class Mygrad:
                 array = x.data if isinstance(x, mg.Tensor) else x
                 if not array.flags.writeable and self._only_held_by_cut_graphs(array):
                     held += [a for a in (array.base, array) if a is not None]
+        target = self.env.get(line.target)
+        if succeeds and isinstance(target, mg.Tensor) and target.base is None:
+            if target.data.base is not None:  # difference "views without a graph"
+                held += [target.data.base, target.data]
         held = [a for a in held if not a.flags.writeable]
         for a in held:
             a.flags.writeable = True
@@ -239,6 +261,11 @@ class Mygrad:
 
     def note(self, line: Line, error: Exception | None) -> None:
         """Remember, after a line, what it made."""
+        for name, t in self.undo:
+            new = self.env[name]
+            self.env.update({alias: t for alias, v in self._tensors() if v is new})
+        self.undo.clear()
+        self.unguarded &= set(self.env) - {line.bind}
         self.sticky &= set(self.env) - {line.bind}
         for name in [n for n in self.chain if n not in self.env]:
             del self.chain[name]
@@ -249,6 +276,7 @@ class Mygrad:
                 self._note_copy(line, new)
             if line.block in ("m.no_autodiff", "m.mem_guard_off") and new.data.base is not None:
                 self._unlock_with_base(new.data)
+                self.unguarded.add(line.bind)
         if error is None and ".shape = " in line.text and line.target in self.env:
             self._note_shape(line)
         for _, t in self._tensors():
@@ -329,14 +357,14 @@ class Mygrad:
                 stack.append(v)
         return False
 
-    def excuse(
-        self, what: str, theirs: Any, ours: Any, our_env: dict[str, Any]
-    ) -> str | None:
+    def excuse(self, what: str, theirs: Any, ours: Any, our_env: dict[str, Any]) -> str | None:
         """The deliberate difference that explains an observation, or None."""
         if what.endswith("flags.writeable") and ours and not theirs:
             x = self.env[what.split(".")[0]]
             if self._only_held_by_cut_graphs(x.data if isinstance(x, mg.Tensor) else x):
                 return "free again"
+            if what.split(".")[0] in self.unguarded:
+                return "views without a graph"
         if what.endswith("flags.writeable") and theirs and not ours:
             x = self.env[what.split(".")[0]]
             if is_broadcast(x.data if isinstance(x, mg.Tensor) else x):
@@ -369,12 +397,24 @@ class Mygrad:
                     continue
                 seen.add(id(op))
                 for v, had in zip(op.variables, self.edges.get(op, [])):
-                    if had and v._creator is None and (
-                        np.shares_memory(v.data, array) or not array.size
+                    if (
+                        had
+                        and v._creator is None
+                        and (np.shares_memory(v.data, array) or not array.size)
                     ):
                         return True
                     stack.append(v)
         return False
+
+
+def _is_cut_off(view: Any) -> bool:
+    """Whether a graph was cleared between the view and its base."""
+    base = view._base
+    while view is not base:
+        if view._creator is None or view._base is None:
+            return True
+        view = view._creator.variables[0]
+    return False
 
 
 def _leads_to(base: Any, view: Any) -> bool:
