@@ -7,6 +7,7 @@ import pickle
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
@@ -54,6 +55,8 @@ ABSENT = {
 }
 
 
+# module -> what it needs and is not installed
+UNIMPORTABLE = {} if find_spec("numba") else {"nnet.layers.gru": "numba"}
 THEIRS = sorted(m.name.partition(".")[2] for m in pkgutil.walk_packages(mygrad.__path__, "mygrad."))
 
 
@@ -68,6 +71,8 @@ def public_names(module: ModuleType) -> list[str]:
 
 @pytest.mark.parametrize("path", [path for path in THEIRS if path not in ABSENT_MODULES])
 def test_module_has_mygrads_public_names(path):
+    if path in UNIMPORTABLE:
+        pytest.skip(f"mygrad.{path} needs {UNIMPORTABLE[path]}, which is not installed")
     ours = importlib.import_module(f"gpugrad.{path}")
     theirs = importlib.import_module(f"mygrad.{path}")
     assert [name for name in public_names(theirs) if not hasattr(ours, name)] == []
