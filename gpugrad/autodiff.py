@@ -58,14 +58,24 @@ def as_variable(function: str, x: Any) -> Tensor:
         return wrap(Vertex(source.data, op, inputs, NO_PARAMS, False, hold_operands(inputs)))
     if isinstance(x, int | float) and not isinstance(x, bool):
         x = float(x)
-    out = Tensor(x, copy=False)
+    try:
+        out = Tensor(x, copy=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{function}: got an argument of type {type(x).__name__}, expected floats ({error})"
+        ) from None
     if out.constant:
         raise TypeError(f"{function}: got an argument of dtype {out.dtype}, expected floats")
     return out
 
 
 def is_array(x: Any) -> bool:
-    """Whether `x` is one array: nested lists are, if they hold nothing but numbers."""
+    """Whether `x` is one array: nested lists are, if they hold nothing but numbers.
+
+    A namedtuple is none: its parts are asked for by name.
+    """
+    if hasattr(x, "_fields"):
+        return False
     if isinstance(x, list | tuple):
         return not any(isinstance(a, dict) or hasattr(a, "shape") or not is_array(a) for a in x)
     return not isinstance(x, dict)
@@ -416,20 +426,21 @@ def jacobian(f: Callable, argnums: Argnums = 0) -> Callable:
     Parameters
     ----------
     f : callable
-        Returns a tensor.
+        Returns a tensor, or a dict, list or tuple of tensors.
     argnums : int or sequence of int, optional
         By which arguments to differentiate. An int gives one array, a sequence a tuple.
 
     Returns
     -------
     callable
-        Its value has shape ``f(x).shape + x.shape``. It calls `f` once and runs one sweep for each
-        element of ``f(x)``; under ``no_autodiff`` none of them is recorded.
+        Its value has shape ``f(x).shape + x.shape``; with nested results and arguments, the
+        structure of ``f(x)``, and in each place that of `x`. It calls `f` once and runs one sweep
+        for each element of ``f(x)``; under ``no_autodiff`` none of them is recorded.
 
     Raises
     ------
     TypeError
-        An argument is not of floats, or `f` did not return a tensor.
+        An argument is not of floats, or `f` did not return tensors.
     ValueError
         `argnums` names an argument that did not come.
 
@@ -447,22 +458,21 @@ def _jacobian(function: str, f: Callable, argnums: Argnums) -> Callable:
     @wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = _Call(function, f, args, kwargs, argnums)
-        y = call.tensor(call.result)
-        xp = namespace_of(get_array_module(y._vertex.data))
-        rows: list[list[Tensor]] = []
-        for i in range(y.size):
-            seed = xp.zeros(y.size, dtype=y.dtype)
-            seed[i] = 1
-            rows.append(call.gradients(y, Tensor(seed.reshape(y.shape), constant=True, copy=False)))
-        return call.structured(_blocks(y, call.vertices, rows, xp, call.raw))
+        ys = [call.tensor(t) for t in leaves(call.result)]
+        return rebuild(call.result, [call.structured(_blocks(call, y)) for y in ys])
 
     return wrapper
 
 
-def _blocks(
-    y: Tensor, xs: Sequence[Vertex], rows: list[list[Tensor]], xp: Any, raw: bool
-) -> list[Tensor]:
-    """The rows of a Jacobian put together, one block for each of `xs`."""
+def _blocks(call: _Call, y: Tensor) -> list[Tensor]:
+    """The Jacobian of `y`, one block for each vertex of the arguments."""
+    xs, raw = call.vertices, call.raw
+    xp = namespace_of(get_array_module(y._vertex.data))
+    rows: list[list[Tensor]] = []
+    for i in range(y.size):
+        seed = xp.zeros(y.size, dtype=y.dtype)
+        seed[i] = 1
+        rows.append(call.gradients(y, Tensor(seed.reshape(y.shape), constant=True, copy=False)))
     blocks = []
     for j, x in enumerate(xs):
         shape = y.shape + x.data.shape
@@ -490,10 +500,11 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
     Returns
     -------
     callable
-        Its value has shape ``x.shape + x.shape``. For each of `argnums` it calls `f` once, sweeps
-        once for the gradient, and then once for each of the n elements of `x`: about 4 (n + 1)
-        times the cost of `f`, and the memory of n graphs, unless under ``no_autodiff``. `hvp`
-        needs one sweep for a product of that matrix with a vector.
+        Its value has shape ``x.shape + x.shape``; for a nested argument, its structure, and in each
+        place the same structure again. For each of `argnums` it calls `f` once, sweeps once for the
+        gradient, and then once for each of the n elements of `x`: about 4 (n + 1) times the cost of
+        `f`, and the memory of n graphs, unless under ``no_autodiff``. `hvp` needs one sweep for a
+        product of that matrix with a vector.
 
     Raises
     ------

@@ -13,6 +13,7 @@ import numpy as np
 
 __all__ = [
     "CheckpointError",
+    "ConvergenceError",
     "DataError",
     "DeviceMismatchError",
     "DeviceNotAvailableError",
@@ -93,6 +94,10 @@ class ModelFileError(ValueError):
 
 class CheckpointError(ModelFileError):
     """A checkpoint that cannot be read, or that belongs to another run."""
+
+
+class ConvergenceError(RuntimeError):
+    """An iteration ended before its convergence test was met; the message says how far it was."""
 
 
 class DivergenceError(FloatingPointError):

@@ -152,8 +152,7 @@ def assign(target: Tensor, index: Any, value: Any) -> None:
     """
     tracking = TRACKING.get()
     vertex = vertex_of(target, tracking)
-    if type(index) is tuple or type(index) is Tensor:
-        index = raw_index(index)
+    index = raw_index(index)
     operand = vertex_of(value) if isinstance(value, Tensor) else as_operand("setitem", value)
     raw = operand.data if isinstance(operand, Vertex) else operand
     xp = namespace_of(check_same_device("setitem", vertex.data, raw))
@@ -289,6 +288,15 @@ def reshape_(target: Tensor, shape: Any) -> None:
 
 
 def raw_index(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(k.data if isinstance(k, Tensor) else k for k in index)
-    return index.data if isinstance(index, Tensor) else index
+    """`index` without tensors, and in memory of its own: the derivative needs what it is now."""
+    if type(index) is int or type(index) is slice:
+        return index
+    return tuple(map(_kept, index)) if isinstance(index, tuple) else _kept(index)
+
+
+def _kept(k: Any) -> Any:
+    if isinstance(k, list):
+        return [_kept(entry) for entry in k]
+    if isinstance(k, Tensor):
+        k = vertex_of(k, renewing=False).data
+    return k.copy() if getattr(k, "ndim", 0) else k

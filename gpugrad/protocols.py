@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpugrad import linalg
+from gpugrad.backend.array_module import check_same_device
 from gpugrad.numpy_functions import ANSWERED, path_of
 from gpugrad.ops import comparison
 from gpugrad.ops.namespace import PUBLIC
@@ -51,7 +52,11 @@ def _tensors(xs: Any) -> Iterator[Tensor]:
 def _on_arrays(theirs: Callable, args: Any, options: dict[str, Any]) -> Any:
     """NumPy's own answer about the arrays; the tensor, if it was written to one."""
     out = options.get("out")
-    result = theirs(*map(_raw, args), **{k: _raw(v) for k, v in options.items()})
+    try:
+        result = theirs(*map(_raw, args), **{k: _raw(v) for k, v in options.items()})
+    except TypeError:
+        check_same_device(theirs.__name__, *args)  # raises if this is the reason
+        raise
     for target in out if isinstance(out, tuple) else (out,):
         if isinstance(target, Tensor) and result is target.data:
             return target

@@ -16,6 +16,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import (
     Device,
+    asnumpy,
     check_same_device,
     device_of,
     get_array_module,
@@ -125,10 +126,8 @@ class Tensor:
         if constant is not None and not isinstance(constant, bool):
             raise TypeError(f"Tensor: constant is {constant!r}, expected True, False or None")
         source = x.data if isinstance(x, Tensor) else x
-        xp = get_array_module(source)
         data = to_device(source, device) if device is not None else source
-        if device is not None:
-            xp = get_array_module(data)
+        xp = get_array_module(data)
         private = copy or not isinstance(data, xp.ndarray)
         try:
             data = xp.array(data, dtype=dtype) if copy else xp.asarray(data, dtype=dtype)
@@ -167,6 +166,8 @@ class Tensor:
             return
         constant = old.constant or array.dtype.kind != "f"
         new = leaf(array, constant, exposed=True)
+        if old.op is not None:
+            check_same_device("Tensor.data", old.data, array)
         if array.shape == old.data.shape and not constant:
             # as in MyGrad: other numbers, of the same history
             new.op, new.inputs, new.params, new.where = old.op, old.inputs, old.params, old.where
@@ -373,7 +374,12 @@ class Tensor:
         return int(self._only())
 
     def __index__(self) -> int:
-        return vertex_of(self, renewing=False).data.__index__()
+        data = vertex_of(self, renewing=False).data
+        if data.ndim or data.dtype.kind not in "iu":
+            raise TypeError(
+                f"Tensor: {data.dtype} of shape {data.shape} is not an index, expected one integer"
+            )
+        return data.item()
 
     def __bool__(self) -> bool:
         return bool(vertex_of(self, renewing=False).data)
@@ -382,7 +388,8 @@ class Tensor:
         return len(vertex_of(self, renewing=False).data)
 
     def __contains__(self, item: Any) -> bool:
-        return item in vertex_of(self, renewing=False).data
+        data = vertex_of(self, renewing=False).data  # CuPy's array has no `in`
+        return bool((data == (item.data if isinstance(item, Tensor) else item)).any())
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
@@ -390,7 +397,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        text = repr(asnumpy_text(vertex_of(self, renewing=False).data))
+        text = repr(asnumpy(vertex_of(self, renewing=False).data))
         return text.replace("array", "Tensor", 1).replace("\n", "\n ")
 
     __hash__ = object.__hash__
@@ -403,11 +410,6 @@ class Tensor:
         _constant: bool
 
         def __getattr__(self, name: str) -> Any: ...
-
-
-def asnumpy_text(data: Any) -> Any:
-    """`data` on the host, for people to read."""
-    return data if isinstance(data, np.ndarray) else data.get()
 
 
 def _as_cotangent(xp: Any, grad: Any, data: Any) -> Any:
@@ -572,7 +574,7 @@ def hold_operands(inputs: Sequence[Any]) -> Sequence[Any]:
 
 def as_operand(function: str, x: Any) -> Any:
     """`x` as a raw real array or scalar that an operation accepts."""
-    if type(x) is not np.ndarray and not hasattr(x, "dtype"):
+    if type(x) is not np.ndarray:
         if isinstance(x, int | float):
             return x
         if isinstance(x, list | tuple) and _contains_variable(x):
@@ -580,8 +582,8 @@ def as_operand(function: str, x: Any) -> Any:
                 f"{function}: got a sequence of tensors that take gradients, expected one tensor; "
                 "gpugrad.stack(...) joins them without losing a gradient"
             )
-        xp = get_array_module(x)
-        x = xp.asarray(x)
+        if not isinstance(x, np.generic) and get_array_module(x) is np:
+            x = np.asarray(x)  # np.matrix and other libraries' arrays too: they would take over
     if x.dtype.kind not in "fiub":
         expected = "real numbers" + (": complex is not supported" if x.dtype.kind == "c" else "")
         raise TypeError(f"{function}: got an operand of dtype {x.dtype}, expected {expected}")

@@ -344,4 +344,4 @@ def _mask(function: str, where: Any) -> Any:
         mask = np.asarray(mask)
     if mask.dtype.kind != "b":
         raise TypeError(f"{function}: where has dtype {mask.dtype}, expected bool")
-    return mask
+    return mask.copy()  # the derivative needs what it is now

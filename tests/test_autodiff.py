@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -287,6 +289,19 @@ def test_list_of_numbers_is_an_array():
     np.testing.assert_array_equal(gg.grad(lambda x: x[1][0] ** 2)([[1], [2.0]]), [[0.0], [4.0]])
 
 
+def test_namedtuple_of_numbers_keeps_its_names():
+    Line = namedtuple("Line", "slope offset")
+    found = gg.grad(lambda p: p.slope**2 * p.offset)(Line(3.0, 5.0))
+    assert type(found) is Line
+    assert (found.slope.item(), found.offset.item()) == (30.0, 9.0)
+
+
+def test_leaf_that_is_no_array_is_named_with_the_function():
+    for leaf in (None, "x", 1j):
+        with pytest.raises(TypeError, match="grad: got an argument of type"):
+            gg.grad(lambda p: p["a"])({"a": 2.0, "b": leaf})
+
+
 def test_hvp_by_several_arguments():
     f = lambda x, y: (x**2 * y).sum()
     hx, hy = gg.hvp(f, (X, V), (V, X))
@@ -301,6 +316,23 @@ def test_hessian_by_several_arguments_is_made_of_blocks():
     np.testing.assert_allclose(xy, 24 * X)
     np.testing.assert_allclose(yx, 24 * X)
     assert yy.item() == pytest.approx(12 * (X**2).sum())
+
+
+@pytest.mark.parametrize("tracking", (True, False))
+def test_matrices_of_nested_arguments_and_results_are_nested(tracking: bool):
+    f = lambda p: {"u": p["x"] * p["y"], "v": [p["x"].sum()]}
+    p = {"x": X, "y": V}
+    with contextlib.nullcontext() if tracking else gg.no_autodiff:
+        jacobian = gg.jacobian(f)(p)
+        hessian = gg.hessian(lambda p: (p["x"] ** 2 * p["y"]).sum())(p)
+    np.testing.assert_allclose(jacobian["u"]["x"], np.diag(V))
+    np.testing.assert_allclose(jacobian["u"]["y"], np.diag(X))
+    np.testing.assert_allclose(jacobian["v"][0]["x"], np.ones(3))
+    np.testing.assert_allclose(jacobian["v"][0]["y"], np.zeros(3))
+    np.testing.assert_allclose(hessian["x"]["x"], np.diag(2 * V))
+    np.testing.assert_allclose(hessian["x"]["y"], np.diag(2 * X))
+    np.testing.assert_allclose(hessian["y"]["x"], np.diag(2 * X))
+    np.testing.assert_allclose(hessian["y"]["y"], np.zeros((3, 3)))
 
 
 def test_derivatives_of_mixed_precision_keep_their_second_order():
@@ -423,6 +455,7 @@ def test_derivatives_do_not_show_the_memory_that_the_caller_gave(tracking: bool)
         found = [
             gg.vjp(identity, X)[1](given)[0],
             gg.vjp(gg.flip, X)[1](given)[0],
+            gg.vjp(gg.ravel, X)[1](given)[0],
             gg.jvp(identity, X, given)[1],
             gg.hvp(half_square, X, given),
         ]
@@ -440,6 +473,32 @@ def test_cotangents_of_a_result_that_is_returned_twice_add_up(device: str):
         with switch:
             (found,) = gg.vjp(twice, x)[1]((g, h))
         np.testing.assert_allclose(gg.asnumpy(found), 2 * X * (V + A[0]))
+
+
+@pytest.mark.parametrize("first", (0, 1), ids=("before", "after"))
+@pytest.mark.parametrize("tracking", (True, False), ids=("recorded", "raw"))
+def test_result_may_be_computed_from_another_result(first: int, tracking: bool):
+    def f(x: gg.Tensor) -> tuple[gg.Tensor, gg.Tensor]:
+        h = gg.sin(x)
+        return (h, h * h) if first == 0 else (h * h, h)
+
+    of_h, of_square = V, A[0]
+    given = (of_h, of_square) if first == 0 else (of_square, of_h)
+    with gg.no_autodiff if not tracking else gg.mem_guard_on:
+        (found,) = gg.vjp(f, X)[1](given)
+    expected = np.cos(X) * (of_h + 2 * np.sin(X) * of_square)
+    np.testing.assert_allclose(found.data, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("tracking", (True, False), ids=("recorded", "raw"))
+def test_constants_inside_a_function_stop_its_gradient(tracking: bool):
+    def f(x: gg.Tensor) -> gg.Tensor:
+        return (gg.multiply(x, x, constant=True) * x).sum()
+
+    with gg.no_autodiff if not tracking else gg.mem_guard_on:
+        np.testing.assert_array_equal(gg.grad(f)(X).data, X * X)
+        pullback = gg.vjp(lambda x: gg.multiply(x, x, constant=True), X)[1]
+        np.testing.assert_array_equal(pullback(V)[0].data, np.zeros(3))
 
 
 def test_function_that_clears_a_part_of_its_graph_is_refused():
@@ -465,6 +524,7 @@ def test_function_that_clears_a_part_of_its_graph_is_refused():
         (lambda: gg.grad(lambda x: x.sum())("x"), TypeError),
         (lambda: gg.grad(lambda x: x.sum())(True), TypeError),
         (lambda: gg.jacobian(lambda x: 1.0)(X), TypeError),
+        (lambda: gg.jacobian(lambda x: (x, 1.0))(X), TypeError),
         (lambda: gg.vjp(lambda x: 1.0, X), TypeError),
         (lambda: gg.vjp(lambda x: x * x, X)[1](np.ones(2)), ValueError),
         (lambda: gg.hvp(lambda x: x.sum(), X, np.ones(2)), ValueError),

@@ -188,6 +188,21 @@ def test_out_tensor_is_written_within_its_graph():
     np.testing.assert_allclose(b.grad, [0.0, 2 * 10 * 2, 2 * 18 * 3])
 
 
+def test_masked_write_has_finite_derivatives_where_nothing_was_computed():
+    x, out = gg.tensor([1.0, 0.0, 2.0]), gg.tensor([4.0, 5.0, 6.0])
+    mask = [True, False, True]
+    y = +out
+    gg.log(x, where=mask, out=y)
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [1.0, 0.0, 0.5])
+    np.testing.assert_array_equal(out.grad, [0.0, 1.0, 0.0])
+
+    def f(x: gg.Tensor) -> gg.Tensor:
+        return gg.log(x, where=mask, out=+out).sum()
+
+    np.testing.assert_array_equal(gg.hvp(f, x, [1.0, 1.0, 1.0]).data, [-1.0, 0.0, -0.25])
+
+
 def test_out_view_writes_into_its_base():
     a = gg.tensor([1.0, 2.0])
     y = gg.tensor([[1.0, 1.0], [1.0, 1.0]])

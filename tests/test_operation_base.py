@@ -184,6 +184,22 @@ def test_skipped_gradient_is_none_for_a_leaf():
     np.testing.assert_array_equal(y.grad, [1.0])
 
 
+@pytest.mark.parametrize("switch", (gg.mem_guard_on, gg.no_autodiff), ids=("recorded", "raw"))
+def test_skipped_gradient_is_zero_for_an_argument(switch):
+    def second_only(self, grad, index, **kwargs):
+        if index == 0:
+            raise SkipGradient
+        return grad
+
+    with switch:
+        _, pullback = gg.vjp(
+            lambda x, y: gg.execute_op(with_backward(second_only), x, y), [1.0], [2.0]
+        )
+        first, second = pullback([3.0])
+    assert first.data == 0.0
+    assert second.data == 3.0
+
+
 def test_skipped_gradient_of_a_result_does_not_hide_other_ways():
     def skipped(self, grad, index, **kwargs):
         raise SkipGradient

@@ -65,6 +65,29 @@ def test_array_on_the_left_gives_a_tensor():
         assert type(answer) is np.ndarray
 
 
+class Subclass(np.ndarray):
+    """As np.matrix and np.memmap are."""
+
+
+class Foreign:
+    """An array of another library: its dtype is not NumPy's."""
+
+    dtype = "float64 of another library"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return X
+
+
+def test_other_classes_of_arrays_are_taken_as_numpys():
+    x = gg.tensor(X)
+    for other in (X.view(Subclass), np.ma.array(X), Foreign()):
+        for y in (x * other, gg.multiply(other, x)):
+            assert type(y) is gg.Tensor
+            assert type(y.data) is np.ndarray
+            y.backward()
+            np.testing.assert_array_equal(x.grad, X)
+
+
 def test_out_and_where_through_numpy():
     x, y = gg.tensor(X), gg.tensor(X * 0)
     assert np.add(x, 1.0, out=y) is y
@@ -207,3 +230,8 @@ def test_other_classes_may_claim_an_operation():
 
     assert gg.tensor(1.0) + Other() == "radd"
     assert gg.tensor(1.0) ** Other() == "rpow"
+
+
+def test_question_about_arrays_of_two_devices_names_both(cupy_standin: Any):
+    with pytest.raises(gg.DeviceMismatchError, match=r"allclose: .* is on cuda:0, .* is on cpu"):
+        np.allclose(gg.tensor(X, device="cuda"), X)

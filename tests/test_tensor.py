@@ -212,6 +212,28 @@ def test_len_iteration_and_membership():
             refused()
 
 
+def test_membership_and_use_as_an_index_on_every_device(device: str):
+    x = gg.tensor([[1.0, 3.0], [2.0, 4.0]], device=device)
+    assert 3.0 in x
+    assert gg.tensor(4.0) in gg.tensor([4.0])
+    assert 7.0 not in x
+    assert "abc"[gg.tensor(1, device=device)] == "b"
+    for wrong in (gg.tensor(1.0, device=device), gg.tensor([1], device=device)):
+        with pytest.raises(TypeError, match="is not an index, expected one integer"):
+            "abc"[wrong]
+
+
+def test_array_of_another_device_is_no_data_of_a_tensor_with_a_history(cupy_standin: Any):
+    x = gg.tensor([1.0, 2.0], device="cuda")
+    y = x * 2
+    with pytest.raises(gg.DeviceMismatchError, match="Tensor.data"):
+        y.data = np.ones(2)
+    x.clear_graph()
+    z = gg.tensor([1.0, 2.0], device="cuda")
+    z.data = np.ones(2)
+    assert str(z.device) == "cpu"
+
+
 def test_repr_is_numpys_with_another_name(device: str):
     for x in (np.array([1.0, 2.0]), np.array(3), np.ones((2, 2), np.float32), np.zeros(0)):
         expected = repr(x).replace("array", "Tensor").replace("\n", "\n ")

@@ -15,7 +15,7 @@ device: a CUDA kernel, or a blocked and threaded loop on the host.
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,12 +23,41 @@ from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import ParameterError
 
-__all__ = ["Primitive", "kernels_enabled", "primitive", "use_kernels"]
+__all__ = ["ContextFlag", "Primitive", "kernels_enabled", "primitive", "use_kernels"]
 
 _enabled: ContextVar[bool] = ContextVar("gpugrad_kernels", default=True)
 
 
-class use_kernels:
+class ContextFlag:
+    """Sets a flag of the calling context, from now on or for a `with` block; to be subclassed.
+
+    Attributes
+    ----------
+    _variable : ContextVar
+        Of the subclass: where the flag is.
+    """
+
+    _variable: ContextVar[bool]
+
+    def __init__(self, flag: bool = True) -> None:
+        if not isinstance(flag, bool | np.bool_):
+            raise ParameterError(f"{type(self).__name__}: got {flag!r}, expected True or False")
+        self._before = self._variable.get()
+        self._variable.set(bool(flag))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._variable.set(self._before)
+
+
+class use_kernels(ContextFlag):
     """Switch kernels on or off, from now on or for a `with` block.
 
     With kernels off every primitive runs its array-function body. The switch belongs to the
@@ -49,22 +78,7 @@ class use_kernels:
     True
     """
 
-    def __init__(self, flag: bool = True) -> None:
-        if not isinstance(flag, bool | np.bool_):
-            raise ParameterError(f"use_kernels: got {flag!r}, expected True or False")
-        self._before = _enabled.get()
-        _enabled.set(bool(flag))
-
-    def __enter__(self) -> "use_kernels":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _enabled.set(self._before)
+    _variable = _enabled
 
 
 def kernels_enabled() -> bool:

@@ -44,7 +44,9 @@ _SCALE = 1.0507009873554805
 
 def number(function: str, name: str, value: Any) -> Any:
     """A real number, from a number or from an array or tensor of one element."""
-    if isinstance(value, Tensor) or hasattr(value, "item"):
+    if hasattr(value, "item"):
+        if value.size != 1:
+            raise ValueError(f"{function}: {name} has shape {value.shape}, expected one number")
         value = value.item()
     if not isinstance(value, Real):
         raise TypeError(

@@ -179,15 +179,15 @@ def matrix_power(a: Any, n: int, *, constant: bool | None = None) -> Tensor:
     TypeError
         `n` is not an int.
     """
-    try:
-        n = operator.index(n)
-    except TypeError:
-        raise TypeError(f"matrix_power: got the exponent {n!r}, expected an int") from None
     a = a if isinstance(a, Tensor) else Tensor(a, constant=True, copy=False)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise np.linalg.LinAlgError(
             f"matrix_power: got shape {a.shape}, expected square matrices (..., n, n)"
         )
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"matrix_power: got the exponent {n!r}, expected an int") from None
     if n == 0:
         raw = namespace_of(get_array_module(a.data))
         one = raw.zeros_like(a.data) + raw.eye(a.shape[-1], dtype=a.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -134,6 +135,7 @@ def column_stack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     return concatenate(columns, 1, constant=constant)
 
 
+@composite
 def array_split(
     ary: Any, indices_or_sections: Any, axis: int = 0, *, constant: bool | None = None
 ) -> list[Tensor]:
@@ -157,6 +159,8 @@ def array_split(
         Fewer than one part.
     IndexError
         The axis does not exist.
+    TypeError
+        A place that is no integer.
     """
     x = as_tensor("array_split", ary)
     if not -x.ndim <= axis < x.ndim:
@@ -164,7 +168,7 @@ def array_split(
     axis %= x.ndim
     n = x.shape[axis]
     if np.ndim(indices_or_sections):
-        inner = [int(i) for i in indices_or_sections]
+        inner = [operator.index(i) for i in indices_or_sections]
     else:
         parts = int(indices_or_sections)
         if parts < 1:

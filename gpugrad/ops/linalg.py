@@ -259,20 +259,19 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, constant: bool | None = None) ->
     ------
     ValueError
         Axes of different lengths, or not as many of `a` as of `b`.
+    numpy.exceptions.AxisError
+        An axis that does not exist.
     """
     a, b = _as_tensor(a), _as_tensor(b)
-    try:
-        over = tuple(
-            [(axis + x.ndim) if axis < 0 else axis for axis in chosen]
-            for x, chosen in zip((a, b), _axis_lists(axes))
-        )
-        lengths = [[x.shape[axis] for axis in chosen] for x, chosen in zip((a, b), over)]
-        if lengths[0] != lengths[1] or any(axis < 0 for axis in (*over[0], *over[1])):
-            raise IndexError
-    except IndexError:
+    over = tuple(
+        [normalize_axis_index(axis, x.ndim, "tensordot") for axis in chosen]
+        for x, chosen in zip((a, b), _axis_lists(axes))
+    )
+    lengths = [[x.shape[axis] for axis in chosen] for x, chosen in zip((a, b), over)]
+    if lengths[0] != lengths[1]:
         raise ValueError(
             f"tensordot: axes {axes} of shapes {a.shape} and {b.shape}, expected axes of one length"
-        ) from None
+        )
     left = [axis for axis in range(a.ndim) if axis not in over[0]]
     right = [axis for axis in range(b.ndim) if axis not in over[1]]
     inside = int(np.prod(lengths[0]))

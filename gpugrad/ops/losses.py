@@ -57,7 +57,7 @@ def _checked(function: str, scores: ArrayLike, y_true: ArrayLike) -> tuple[Tenso
             f"each row of x ({data.shape})"
         )
     check_same_device(function, data, labels)
-    return x, labels
+    return x, labels.copy()  # the derivative needs what they are now
 
 
 def check_loss_inputs(x: ArrayLike, y_true: ArrayLike) -> None:
@@ -275,6 +275,7 @@ def _log_focal_rule(xp: Any, g: Any, y: Any, x: Any, *, alpha: Any, gamma: float
     if gamma == 0:
         return -(alpha * g)
     q, p = -xp.expm1(x), xp.exp(x)
+    x = xp.where(xp.equal(p, 0), 0, x)  # impossible: x may be infinite, the limit of p x is 0
     if gamma == 1:
         return g * alpha * (p * x - q)
     certain = xp.equal(q, 0)

@@ -34,12 +34,12 @@ def rounding(values: Any) -> Any:
 def as_matrices(function: str, x: Any) -> Tensor:
     """The operand as a tensor with a dtype that decompositions take."""
     x = x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
-    if x.dtype == np.float16:
-        raise TypeError(f"{function}: got float16, expected float32 or float64")
     if x.ndim < 2:
         raise np.linalg.LinAlgError(
             f"{function}: got shape {x.shape}, expected matrices (..., m, n)"
         )
+    if x.dtype == np.float16:
+        raise TypeError(f"{function}: got float16, expected float32 or float64")
     return x
 
 

@@ -202,7 +202,7 @@ def batchnorm(
     Raises
     ------
     ValueError
-        A shape is another.
+        A shape is another, or `eps` is negative.
     TypeError
         `eps` is no number.
     DeviceMismatchError
@@ -237,8 +237,11 @@ def batchnorm(
                 f"each channel of x ({x.shape})"
             )
         given.append(p)
+    eps = float(number("batchnorm", "eps", eps))
+    if not eps >= 0:
+        raise ValueError(f"batchnorm: eps is {eps}, expected a number of at least 0")
     saved: dict[str, Any] = {}
-    params = {"eps": float(number("batchnorm", "eps", eps)), "saved": saved}
+    params = {"eps": eps, "saved": saved}
     y = apply(BATCHNORM, (x, *given), params, constant=constant)
     if y.constant:
         saved.pop("centred", None)

@@ -300,7 +300,7 @@ def repeat(
     x = as_tensor("repeat", a)
     if axis is None or not x.ndim:
         x, axis = ravel(x), 0 if axis is None else axis
-    counts = np.asarray(asnumpy(repeats))
+    counts = np.array(asnumpy(repeats))
     if counts.size == 1:
         repeats = int(counts.reshape(())[()])
     else:

@@ -100,6 +100,7 @@ def _places(kth: Any, n: int) -> list[int]:
     return found
 
 
+@composite
 def partition(a: Any, kth: Any, axis: int | None = -1, *, constant: bool | None = None) -> Tensor:
     """A copy of `a` in which element `kth` along `axis` is where `sort` would have it.
 
@@ -159,7 +160,7 @@ def median(
         An axis does not exist.
     """
     x = as_tensor("median", a)
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
     reduced = sorted({normalize_axis_index(i, x.ndim, "median") for i in axes})
     kept = x.ndim - len(reduced)
     x = moveaxis(x, tuple(reduced), tuple(range(kept, x.ndim)))

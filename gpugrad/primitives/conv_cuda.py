@@ -15,14 +15,13 @@ to the bodies.
 
 import math
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpugrad.backend import cuda
 from gpugrad.backend.array_module import device_of, get_array_module, on
-from gpugrad.backend.twin import Primitive
+from gpugrad.backend.twin import ContextFlag, Primitive
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import KernelError, ParameterError
 from gpugrad.primitives.conv import conv, conv_input_grad, conv_weight_grad, output_lengths
@@ -52,7 +51,7 @@ MOST_BLOCKS = 65535
 _tf32: ContextVar[bool] = ContextVar("gpugrad_tf32", default=False)
 
 
-class use_tf32:
+class use_tf32(ContextFlag):
     """Let convolutions of float32 arrays on the GPU use tensor cores, from now on or in a `with`.
 
     Their numbers are then rounded to TF32, 10 bits of mantissa, before they are multiplied; sums
@@ -70,22 +69,7 @@ class use_tf32:
     ...     pass
     """
 
-    def __init__(self, flag: bool = True) -> None:
-        if not isinstance(flag, bool | np.bool_):
-            raise ParameterError(f"use_tf32: got {flag!r}, expected True or False")
-        self._before = _tf32.get()
-        _tf32.set(bool(flag))
-
-    def __enter__(self) -> "use_tf32":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _tf32.set(self._before)
+    _variable = _tf32
 
 
 class Geometry(NamedTuple):

@@ -152,6 +152,21 @@ def test_read_only_view_of_a_writeable_array_stays_read_only():
     assert not view.flags.writeable
 
 
+def test_view_of_a_read_only_view_stays_read_only():
+    array = np.ones(4)
+    view = array[1:]
+    view.setflags(write=False)
+    graph = gg.tensor(array, copy=False) * 2.0
+    of_view = gg.tensor(view, copy=False)[1:]
+    with gg.no_autodiff:
+        loose = gg.tensor(view, copy=False)[1:]
+    assert_locked(array)
+    graph.clear_graph()
+    of_view.clear_graph()
+    assert not of_view.data.flags.writeable
+    assert not loose.data.flags.writeable
+
+
 def test_view_protects_its_base_and_is_released_with_it():
     array = np.ones((2, 3))
     view = array[0]
@@ -209,6 +224,17 @@ def test_broadcast_view_stays_read_only():
     assert not y.data.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         y[0] = 1.0
+
+
+def test_broadcast_view_of_a_cleared_graph_stays_read_only_when_its_base_is_released():
+    x = gg.tensor([1.0, 2.0])
+    y = gg.broadcast_to(x, (3, 2))
+    y.clear_graph()
+    graph = x * 2.0
+    assert_locked(x.data, y.data)
+    graph.clear_graph()
+    assert_free(x.data)
+    assert not y.data.flags.writeable
 
 
 def test_private_array_is_locked_once_it_is_handed_out():

@@ -305,15 +305,22 @@ def test_gradient_has_the_dtype_and_shape_of_what_it_belongs_to():
         np.testing.assert_array_equal(t.grad, np.full(t.shape, value))
 
 
+def test_cotangent_that_is_repeated_has_the_dtype_of_what_it_belongs_to():
+    single = gg.tensor(np.ones((2, 3)), dtype=np.float32)
+    gg.einsum("ij,k->k", single, gg.tensor([1.0, 2.0])).backward()
+    assert single.grad.dtype == np.float32
+    np.testing.assert_array_equal(single.grad, np.full((2, 3), 3.0))
+
+
 @pytest.mark.parametrize(
     "clear", (gg.Tensor.backward, gg.Tensor.clear_graph), ids=lambda f: f.__name__
 )
 def test_parameters_of_a_cleared_operation_are_freed(clear: Callable[[gg.Tensor], None]):
-    index = np.array([0, 1, 1])
     x = gg.tensor([1.0, 2.0])
-    y = x[index]
-    seen = weakref.ref(index)
-    del index
+    y = x[np.array([0, 1, 1])]
+    seen = weakref.ref(y._vertex.params["index"])  # a copy of what was given
+    gc.collect()
+    assert seen() is not None
     clear(y)
     gc.collect()
     assert seen() is None

@@ -92,10 +92,12 @@ def test_channel_of_equal_numbers_becomes_beta(value: float, eps: float, device:
 def test_without_eps_a_channel_of_equal_numbers_takes_no_gradient(device: str):
     x = gg.tensor([[1.0, 2.0], [1.0, 4.0], [1.0, 9.0]], device=device)
     beta = gg.tensor([7.0, 0.0], device=device)
+    # of equal cotangents a channel takes no gradient in any case
+    weight = gg.tensor([[1.0], [2.0], [4.0]], constant=True, device=device)
 
     def f(x: gg.Tensor) -> gg.Tensor:
         y = nnet.batchnorm(x, beta=beta, eps=0)
-        return (y * y * y).sum()
+        return (weight * y * y * y).sum()
 
     y = nnet.batchnorm(x, beta=beta, eps=0)
     np.testing.assert_array_equal(gg.asnumpy(y)[:, 0], 7.0)
@@ -134,6 +136,12 @@ def test_operands_of_float64_widen_the_result_as_in_numpy(place: int):
     y.backward()
     assert y.dtype == np.float64
     assert [x.grad.dtype for x in xs] == [a.dtype for a in arrays]
+
+
+def test_offsets_of_float64_are_not_rounded():
+    x, beta = np.ones((4, 2), np.float32), np.array([1 / 3, 1e-9])
+    y = nnet.batchnorm(gg.tensor(x), beta=gg.tensor(beta), eps=1e-3)
+    np.testing.assert_array_equal(y.data, np.broadcast_to(beta, x.shape))
 
 
 def test_second_sweep_finds_the_same_gradients():
@@ -198,5 +206,8 @@ def test_bad_operands_raise(cupy_standin: Any):
         nnet.batchnorm(np.ones((3, 2)), eps="a")
     with pytest.raises(TypeError, match="eps"):
         nnet.batchnorm(np.ones((3, 2)))
+    for eps in (-1e-3, np.nan):
+        with pytest.raises(ValueError, match="batchnorm: eps is .*, expected a number of at least"):
+            nnet.batchnorm(np.ones((3, 2)), eps=eps)
     with pytest.raises(gg.DeviceMismatchError, match="batchnorm"):
         nnet.batchnorm(gg.tensor(np.ones((3, 2)), device="cuda"), gamma=np.ones(2), eps=1)

@@ -218,6 +218,7 @@ def test_constant_weights_get_no_gradient_and_the_others_theirs():
 def test_constant_result_and_a_first_state_that_would_take_a_gradient():
     states = gru(*arrays(), gg.tensor(FIRST), constant=True)
     assert states.constant
+    assert states._vertex.params["saved"] == {}  # of no use without a gradient
     np.testing.assert_array_equal(states.data[0], FIRST)
 
 
@@ -227,6 +228,21 @@ def test_large_arguments_saturate_without_a_warning():
     states.sum().backward()
     assert np.abs(states.data).max() <= 1
     assert all(np.isfinite(x.grad).all() for x in xs)
+
+
+def test_half_precision_is_rounded_once():
+    halves = [a.astype(np.float16) for a in arrays()]
+    states = gru(*halves)
+    assert states.dtype == np.float16
+    singles = gru(*(a.astype(np.float32) for a in halves))
+    np.testing.assert_array_equal(states.data, singles.data.astype(np.float16))
+
+
+def test_nothing_but_integers_gives_constants_of_float64():
+    given = [np.round(a).astype(int) for a in arrays()]
+    states = gru(*map(gg.tensor, given))
+    assert (states.dtype, states.constant) == (np.float64, True)
+    np.testing.assert_array_equal(states.data, gru(*(a.astype(float) for a in given)).data)
 
 
 def test_integers_are_read_as_floats():

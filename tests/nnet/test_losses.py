@@ -119,6 +119,28 @@ def test_crossentropy_of_an_impossible_class_has_a_finite_gradient(device: str):
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
+def test_focal_loss_of_an_impossible_class_has_finite_derivatives(gamma: float, device: str):
+    x = gg.tensor([[0.0, -np.inf, 0.0]], device=device)
+    loss = nnet.softmax_focal_loss(x, [1], gamma=gamma)
+    loss.backward()
+    assert loss.item() == np.inf
+    np.testing.assert_array_equal(gg.asnumpy(x.grad), [[0.5, -1.0, 0.5]])
+    # there it is -log(p), whose curvature is the covariance of the shares
+    v = gg.tensor([[1.0, 1.0, 0.0]], device=device)
+    found = gg.hvp(lambda x: nnet.softmax_focal_loss(x, [1], gamma=gamma), x, v)
+    np.testing.assert_allclose(gg.asnumpy(found), [[0.25, 0.0, -0.25]], atol=1e-15)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_focal_loss_of_a_probability_that_rounding_brought_above_one(gamma: float, device: str):
+    p = gg.tensor([[np.nextafter(1.0, 2.0), 0.0]], device=device)
+    loss = nnet.focal_loss(p, [0], gamma=gamma)
+    loss.backward()
+    assert abs(loss.item()) < 1e-15
+    np.testing.assert_allclose(gg.asnumpy(p.grad), [[0.0 if gamma else -1.0, 0.0]], atol=1e-15)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
 def test_softmax_focal_loss_of_large_scores(gamma: float, device: str):
     x = gg.tensor([[1e4, 0.0], [0.0, 1e4], [1e4, 1e4]], device=device)
     loss = nnet.softmax_focal_loss(x, [0, 0, 0], gamma=gamma)
@@ -287,6 +309,19 @@ def ranked(m: Any, a: Any, b: Any, y: Any, margin: Any = 0.5) -> Any:
 
 
 # ------------------------------------------------------------------------------------------- others
+
+
+@pytest.mark.parametrize("loss", (nnet.focal_loss, nnet.softmax_focal_loss))
+def test_gamma_that_is_no_number_is_refused(loss: Any):
+    with pytest.raises(ValueError, match="gamma is nan, expected a number of at least 0"):
+        loss([[0.5, 0.5]], [0], gamma=np.nan)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the mean of nothing is nan
+def test_margin_of_nothing_has_an_empty_gradient(device: str):
+    x, y = (gg.tensor(np.zeros((0, 3)), device=device) for _ in range(2))
+    nnet.margin_ranking_loss(x, y, 1, 0.5).backward()
+    assert x.grad.shape == y.grad.shape == (0, 3)
 
 
 def test_losses_agree_with_torch():

@@ -12,6 +12,7 @@ from numpy.linalg import LinAlgError
 
 import gpugrad as gg
 from gpugrad.errors import DeviceMismatchError, explain
+from gpugrad.graph.guard import guarded_count
 
 X = np.arange(6.0).reshape(2, 3) + 1
 
@@ -93,6 +94,9 @@ FAULTS = (
     Fault("partition", lambda m, x, on: m.partition(x, 1, axis=4), AxisError, "partition: axis 4"),
     Fault("take, axis", lambda m, x, on: m.take(x, [0], axis=4), AxisError, "take: axis 4 ..."),
     Fault("flip", lambda m, x, on: m.flip(x, 4), AxisError, "flip: axis 4 ..."),
+    Fault("tensordot, axis", lambda m, x, on: m.tensordot(x, x, 3), IndexError, "tensordot: ..."),
+    Fault("cut", lambda m, x, on: m.array_split(x, [1.5]), TypeError, "array_split: ..."),
+    Fault("kth", lambda m, x, on: m.partition(x, 1.5), TypeError, "partition: ..."),
     Fault("diff", lambda m, x, on: m.diff(x, axis=4), AxisError, "diff: axis 4 ..."),
     Fault("median", lambda m, x, on: m.median(x, axis=4), AxisError, "median: ...axis 4 ..."),
     Fault("argmax", lambda m, x, on: m.argmax(x, axis=4), AxisError, "argmax: axis 4 ..."),
@@ -143,6 +147,12 @@ FAULTS = (
         lambda m, x, on: m.add(x, 1.0, out=on(np.zeros(3))),
         ValueError,
         "add: ...",
+    ),
+    Fault(
+        "concatenate, out of integers",
+        lambda m, x, on: m.concatenate([x, x], out=on(np.zeros((4, 3), int))),
+        TypeError,
+        "concatenate: ...float64...int64...same_kind",
     ),
     Fault(
         "out of integers",
@@ -301,3 +311,80 @@ def test_errors_of_other_classes_are_left_alone():
         before = str(error)
         explain(error, "f", (1.0,))
         assert str(error) == before
+
+
+# ------------------------------------------------------------ of operators, on a tensor in a graph
+
+
+@pytest.mark.parametrize(
+    "call, error",
+    [
+        (lambda x: x + gg.ones((4,)), ValueError),
+        (lambda x: gg.add(x, x, out=np.zeros(4)), ValueError),
+        (lambda x: gg.add(x, x, out=gg.zeros((4,))), ValueError),
+        (lambda x: gg.add(x, x, out=np.zeros(3, int)), TypeError),
+        (lambda x: gg.add(x, x, out=gg.zeros((3,), dtype=int)), TypeError),
+        (lambda x: gg.sigmoid(x, out=gg.zeros((4,))), ValueError),
+        (lambda x: gg.sigmoid(x, out=np.zeros(4)), ValueError),
+        (lambda x: gg.sigmoid(x, out=np.zeros(3, int)), TypeError),
+        (lambda x: gg.sigmoid(x, out=np.zeros(3, int), where=[True, False, True]), TypeError),
+        (lambda x: gg.sigmoid(x, dtype=int), TypeError),
+        (lambda x: gg.add(x), TypeError),
+        (lambda x: gg.exp(x, x, x), TypeError),
+        (lambda x: gg.add(x, 1j), TypeError),
+        (lambda x: x * np.array([1j]), TypeError),
+        (lambda x: x + "a", TypeError),
+        (lambda x: x @ gg.ones((4,)), ValueError),
+        (lambda x: x @ 2.0, ValueError),
+        (lambda x: gg.sum(x, axis=1), ValueError),
+        (lambda x: gg.sum(x, axis=(0, 0)), ValueError),
+        (lambda x: gg.max(x[:0]), ValueError),
+        (lambda x: gg.reshape(x, (2, 2)), ValueError),
+        (lambda x: gg.transpose(x, (0, 1)), ValueError),
+        (lambda x: gg.squeeze(x, axis=0), ValueError),
+        (lambda x: gg.expand_dims(x, 3), ValueError),
+        (lambda x: gg.broadcast_to(x, (2,)), ValueError),
+        (lambda x: gg.concatenate([]), ValueError),
+        (lambda x: gg.concatenate([x, gg.ones((1, 3))]), ValueError),
+        (lambda x: gg.stack([]), ValueError),
+        (lambda x: gg.stack([x, x[:2]]), ValueError),
+        (lambda x: gg.where(x > 1, x), ValueError),
+        (lambda x: x[3], IndexError),
+        (lambda x: x[[0, 3]], IndexError),
+        (lambda x: x[0, 0], IndexError),
+        (lambda x: x[1.0], IndexError),
+        (lambda x: x[np.array([True, False])], IndexError),
+        (lambda x: gg.add.reduce(x), TypeError),
+        (lambda x: x // 2, ValueError),
+        (lambda x: x % 2, ValueError),
+        (lambda x: x + [gg.tensor(1.0)], TypeError),
+    ],
+)
+def test_wrong_operands_raise_what_numpy_raises_and_leave_no_lock(call: Any, error: type):
+    before = guarded_count()
+    x = gg.tensor(np.ones(3), copy=False)
+    with pytest.raises(error):
+        call(x)
+    assert x.data.flags.writeable
+    assert guarded_count() == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, other: x + other,
+        lambda x, other: other + x,
+        lambda x, other: gg.sigmoid(x, out=other),
+        lambda x, other: gg.where([True, False], x, other),
+        lambda x, other: gg.concatenate([x, other]),
+        lambda x, other: x @ other,
+        lambda x, other: x.__setitem__(slice(None), other),
+        lambda x, other: x.__iadd__(other),
+    ],
+)
+@pytest.mark.parametrize("make", (np.array, gg.tensor))
+def test_host_and_device_do_not_mix(call: Any, make: Any, cupy_standin: Any):
+    x = gg.tensor([1.0, 2.0], device="cuda")
+    with pytest.raises(gg.DeviceMismatchError, match="cpu|cuda|host|GPU"):
+        call(x, make([1.0, 2.0]))
+    np.testing.assert_array_equal(gg.asnumpy(x), [1.0, 2.0])

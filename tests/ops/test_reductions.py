@@ -57,6 +57,21 @@ def test_product_over_axes_with_zeros(axis: Any, device: str):
     assert_equal(x.grad, expected)
 
 
+@pytest.mark.parametrize("axis", (0, 1, 2, (2, 0)))
+def test_product_over_any_axes_of_three_with_zeros(axis: Any, device: str):
+    host = np.arange(24.0).reshape(2, 3, 4) % 7
+    expected = np.zeros(host.shape)
+    for i in np.ndindex(host.shape):
+        without = host.copy()
+        without[i] = 1.0
+        over = np.atleast_1d(axis)
+        block = tuple(slice(None) if a in over else k for a, k in enumerate(i))
+        expected[i] = np.prod(without[block])
+    x = gg.tensor(host, device=device)
+    gg.prod(x, axis).backward()
+    assert_equal(x.grad, expected)
+
+
 @pytest.mark.parametrize("zeros", ZEROS, ids=str)
 def test_cumulative_product_with_zeros_has_exact_derivatives(zeros: tuple[int, ...], device: str):
     host = with_zeros(zeros)
@@ -76,10 +91,23 @@ def test_cumulative_product_with_zeros_has_exact_derivatives(zeros: tuple[int, .
     assert_equal(gg.hessian(weighted)(x), expected)
 
 
-def test_products_that_underflow_keep_their_gradients(device: str):
-    x = gg.tensor([1e-200, 1e-200, 1e200, 1e200], device=device)
-    gg.prod(x[:2]).backward()  # 0, as 1e-400 is no double
-    assert_equal(x.grad, [1e-200, 1e-200, 0, 0])
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(
+    "first, second",
+    (
+        (1e-200, 1e-200),  # the product is 0,
+        (1e-150, 3e-170),  # has lost its digits
+        (1e200, 1e200),  # or is infinite
+    ),
+)
+def test_products_out_of_range_keep_their_gradients(first: float, second: float, device: str):
+    for f in (gg.prod, lambda x: gg.cumprod(x)[1]):
+        x = gg.tensor([first, second], device=device)
+        f(x).backward()
+        np.testing.assert_allclose(gg.asnumpy(x.grad), [second, first], rtol=1e-15)
+
+
+def test_cumulative_product_that_underflows_keeps_its_gradient(device: str):
     y = gg.tensor([1e-200, 1e-200, 1e200], device=device)
     gg.cumprod(y)[2].backward()
     np.testing.assert_allclose(gg.asnumpy(y.grad), [1.0, 1.0, 0.0])
@@ -111,6 +139,14 @@ def test_std_of_a_constant_has_gradient_0(ddof: int, device: str):
         assert_equal(gg.hessian(lambda x: gg.std(x) * x.sum())(flat), np.zeros((3, 3)))
 
 
+def test_std_that_underflows_has_gradient_0(device: str):
+    x = gg.tensor([0.0, 1e-200], device=device)
+    y = gg.std(x)
+    y.backward()
+    assert_equal(y, 0.0)
+    assert_equal(x.grad, [0.0, 0.0])
+
+
 def test_std_of_one_number_is_0_with_gradient_0(device: str):
     x = gg.tensor(3.0, device=device)
     y = gg.std(x)
@@ -125,11 +161,12 @@ def test_result_asked_for_in_integers_is_constant(name: str):
     assert (y.dtype, y.constant) == (np.dtype(int), True)
 
 
+@pytest.mark.parametrize("ddof", (2, 3))
 @pytest.mark.parametrize("name", ("var", "std"))
-def test_without_degrees_of_freedom_there_is_no_gradient(name: str):
+def test_without_degrees_of_freedom_there_is_no_gradient(name: str, ddof: int):
     x = gg.tensor([1.0, 2.0])
     with np.errstate(divide="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom"):
-        y = getattr(gg, name)(x, ddof=2)
+        y = getattr(gg, name)(x, ddof=ddof)
     y.backward()
     assert np.isinf(y.item())
     assert np.isnan(x.grad).all()

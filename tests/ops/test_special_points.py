@@ -110,6 +110,14 @@ def test_absolute_value_at_zero(f: Any, device: str):
     assert_close(partial(f, [0.0, -0.0, -2.0], device=device, by=(0, 0)), [0, 0, 0])
 
 
+def test_copied_sign_may_be_that_of_a_zero(device: str):
+    x = gg.tensor([3.0, 3.0, -3.0, -3.0], device=device)
+    y = gg.copysign(x, gg.tensor([0.0, -0.0, 0.0, -0.0], device=device))
+    y.backward()
+    np.testing.assert_array_equal(gg.asnumpy(y), [3.0, -3.0, 3.0, -3.0])
+    np.testing.assert_array_equal(gg.asnumpy(x.grad), [1.0, -1.0, -1.0, 1.0])
+
+
 def test_absolute_value_may_leave_its_derivative_at_zero_undefined(device: str):
     def f(x: gg.Tensor) -> gg.Tensor:
         return gg.abs(x, nan_to_num=False)
@@ -243,6 +251,11 @@ def test_limits(name: str, x: Any, dx: Any, ddx: Any, device: str):
     assert_close(partial(f, x, device=device, by=(0,)), dx)
     if ddx is not None:
         assert_close(partial(f, x, device=device, by=(0, 0)), ddx)
+
+
+def test_hyperbolic_tangent_is_inverted_with_all_digits_where_it_is_nearly_one(device: str):
+    x = 1 - 2.0 ** -np.arange(20.0, 50.0, 10.0)
+    assert_close(partial(gg.arctanh, x, device=device, by=(0,)), 1 / ((1 - x) * (1 + x)))
 
 
 def test_hyperbolic_cotangent_keeps_its_digits_where_it_is_nearly_one(device: str):

@@ -196,6 +196,16 @@ def test_dtype_is_kept_and_sums_are_rounded_once(
         np.testing.assert_array_equal(host(found), expected.astype(dtype))
 
 
+def test_float16_is_added_up_in_float32(way: str, as_device: Any, host: Any):
+    # between 2048 and 4096 float16 has the even numbers alone: 2048 + 1 + 1 would stay 2048
+    numbers, ones = (as_device(np.array(a, np.float16)) for a in ([2048, 1, 1], [1, 1, 1]))
+    layout = {"stride": (1,), "padding": (0,), "dilation": (1,)}
+    x = conv_input_grad(ones.reshape(1, 1, 3), numbers.reshape(1, 1, 3), shape=(5,), **layout)
+    assert host(x)[0, 0, 2] == 2050
+    w = conv_weight_grad(ones.reshape(3, 1, 1), numbers.reshape(3, 1, 1), window=(1,), **layout)
+    assert host(w) == 2050
+
+
 @pytest.mark.parametrize(
     "dtypes", ((np.float32, np.float64), (np.float16, np.float32), (int, float))
 )

@@ -92,6 +92,10 @@ DIFFERENCES = {
     "out is an operand": (
         "an array may be operand and out= at once, as in NumPy; mygrad has protected it by then"
     ),
+    "indices": (
+        "indices, masks and counts may be written to after the call, which has kept its own; "
+        "mygrad differentiates by the new ones"
+    ),
     "clip": (
         "clip with two bounds writes to out= once; mygrad writes twice, and the second time the "
         "array is protected already"
