@@ -8,47 +8,94 @@
 """
 
 from gpugrad.boltzmann import datasets, layers
+from gpugrad.boltzmann.callbacks import EarlyStopping
 from gpugrad.boltzmann.centering import Centering
 from gpugrad.boltzmann.checkpoint import load_model as load
+from gpugrad.boltzmann.diagnostics import (
+    effective_sample_size,
+    integrated_autocorrelation_time,
+    r_hat,
+    round_trips,
+    swap_acceptance,
+)
 from gpugrad.boltzmann.fit import Trainer, fit
 from gpugrad.boltzmann.initialize import initialize
+from gpugrad.boltzmann.labels import classification_rbm
+from gpugrad.boltzmann.lateral import Lateral
 from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
-from gpugrad.boltzmann.optimizers import SGD
+from gpugrad.boltzmann.optimizers import SGD, Adam, Nesterov, RMSProp
 from gpugrad.boltzmann.partition import (
     Estimate,
     ais,
     exact_log_partition,
+    likelihood_bounds,
     log_likelihood,
     log_likelihoods,
     raise_,
     reverse_ais,
 )
+from gpugrad.boltzmann.pretrain import pretrain
 from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.streaming import Stream, open_stream
+from gpugrad.boltzmann.tap import (
+    TapResult,
+    tap_free_energy,
+    tap_log_likelihood,
+    tap_log_partition,
+    tap_magnetizations,
+)
+from gpugrad.boltzmann.tempering import driven_gibbs, parallel_tempering
+from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
 from gpugrad.primitives.gibbs_chain import GibbsChain
 
 __all__ = [
     "RBM",
     "SGD",
+    "Adam",
     "BoltzmannMachine",
     "Centering",
+    "EarlyStopping",
     "Estimate",
     "GibbsChain",
+    "Lateral",
+    "Nesterov",
+    "RMSProp",
+    "SparsityTarget",
     "State",
+    "Stream",
+    "TapResult",
     "Trainer",
     "ais",
+    "classification_rbm",
     "datasets",
+    "driven_gibbs",
+    "effective_sample_size",
     "exact_log_partition",
     "fit",
     "gibbs",
     "initialize",
+    "integrated_autocorrelation_time",
     "layers",
+    "likelihood_bounds",
     "load",
     "log_likelihood",
     "log_likelihoods",
+    "open_stream",
+    "parallel_tempering",
+    "parallel_trajectory_tempering",
+    "pretrain",
     "pseudo_likelihood",
+    "r_hat",
     "raise_",
     "reconstruction_error",
     "reverse_ais",
+    "round_trips",
+    "swap_acceptance",
+    "tap_free_energy",
+    "tap_log_likelihood",
+    "tap_log_partition",
+    "tap_magnetizations",
 ]

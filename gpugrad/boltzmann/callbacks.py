@@ -5,6 +5,7 @@ that is called after each epoch.
 """
 
 import json
+import math
 import os
 import signal
 import threading
@@ -13,13 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpugrad.backend.array_module import on, to_device
+from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.checkpoint import save_checkpoint, write_atomically
+from gpugrad.boltzmann.state import positive_int
 from gpugrad.errors import ParameterError
 
 if TYPE_CHECKING:
     from gpugrad.boltzmann.fit import Trainer
 
-__all__ = ["Callback", "CheckpointWriter", "JsonLines", "StopOnSignal", "as_callback"]
+__all__ = [
+    "Callback",
+    "CheckpointWriter",
+    "EarlyStopping",
+    "JsonLines",
+    "StopOnSignal",
+    "as_callback",
+]
 
 
 class Callback:
@@ -102,6 +113,99 @@ class CheckpointWriter(Callback):
         # an exception may have left the parameters between two updates
         if error is None:
             self.write(trainer)
+
+
+class EarlyStopping(Callback):
+    """End training when an estimate of the likelihood has stopped rising.
+
+    The estimate is made after each `every` epochs and put into the record of the epoch as
+    "log_likelihood". After `patience` estimates in a row that do not exceed the best one by
+    `min_gain`, training ends, and the machine takes back the parameters of the best one. All that
+    it needs to go on after a resume is in the history and in the checkpoint. Callbacks that write
+    the record come after it.
+
+    Parameters
+    ----------
+    estimate : callable
+        `estimate(model, rng) -> float`, higher is better; say
+        `lambda model, rng: log_likelihood(model, held_out, ais(model, rng).log_z)`. Its generator
+        depends on the seed and the epoch alone and does not disturb training.
+    every : int
+        Epochs between two estimates.
+    patience : int
+        Estimates without gain that are waited for.
+    min_gain : float
+        In the unit of the estimate, at least 0.
+    restore_best : bool
+        Take back the best parameters at the end, also where all epochs were completed.
+
+    Attributes
+    ----------
+    best : float
+        The best estimate so far; -inf before the first one.
+    """
+
+    def __init__(
+        self,
+        estimate: Callable[[Any, Generator], float],
+        *,
+        every: int = 1,
+        patience: int = 5,
+        min_gain: float = 0.0,
+        restore_best: bool = True,
+    ) -> None:
+        if not callable(estimate):
+            raise ParameterError(
+                f"EarlyStopping: estimate is {estimate!r}, expected a function of (model, rng)"
+            )
+        if not 0 <= min_gain < math.inf:
+            raise ParameterError(
+                f"EarlyStopping: min_gain is {min_gain!r}, expected a finite number of at least 0"
+            )
+        self.estimate, self.min_gain, self.restore_best = estimate, min_gain, restore_best
+        self.every = positive_int("EarlyStopping", "every", every)
+        self.patience = positive_int("EarlyStopping", "patience", patience)
+        self.best, self.waited = -math.inf, 0
+
+    KEEP = "best."
+
+    def start(self, trainer: "Trainer") -> None:
+        self.best, self.waited = -math.inf, 0
+        for record in trainer.history:
+            if "log_likelihood" in record:
+                self._count(record["log_likelihood"])
+        if self.waited >= self.patience:
+            trainer.request_stop()
+
+    def _count(self, value: float) -> bool:
+        """Whether this estimate is the best one."""
+        # not <=: a nan is no gain
+        if value > self.best + (self.min_gain if self.best > -math.inf else 0.0):
+            self.best, self.waited = value, 0
+            return True
+        self.waited += 1
+        return False
+
+    def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        if record["epoch"] % self.every:
+            return
+        rng = trainer.rng.split(f"early stopping {record['epoch']}")
+        value = record["log_likelihood"] = float(self.estimate(trainer.model, rng))
+        if self._count(value) and self.restore_best:
+            for name, parameter in trainer.model.parameters().items():
+                trainer.kept[self.KEEP + name] = parameter.copy()
+        if self.waited >= self.patience:
+            trainer.request_stop()
+
+    def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
+        over = trainer.finished or self.waited >= self.patience
+        if error is not None or not over or not self.restore_best:
+            return
+        with on(trainer.model.device):
+            for name, parameter in trainer.model.parameters().items():
+                best = trainer.kept.get(self.KEEP + name)
+                if best is not None:
+                    parameter[...] = to_device(best, trainer.model.device)
 
 
 class JsonLines(Callback):

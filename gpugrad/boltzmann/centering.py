@@ -10,8 +10,15 @@ b = b' - W^T mu, so that such a step reads
     dW = <(v - mu)(h - lam)^T>_data - <...>_model
     da = <v>_data - <v>_model - dW lam          db = <h>_data - <h>_model - dW^T mu
 
-(directions of ascent). The model keeps the ordinary parameters: they fix the distribution, and
-moving the offsets does not touch them. What moves are the centred biases a', b'.
+(directions of ascent). Deeper machines have a term of this form for each pair of neighbouring
+layers, and lateral couplings -1/2 (s - mu).J.(s - mu); the bias of a layer then loses one product
+for each of its couplings. The field on a unit is the same in either form,
+
+    W^T (v - mu) + b' = W^T v + b,
+
+so that the samplers need not know which one is trained. The model keeps the ordinary parameters:
+they fix the distribution, and moving the offsets does not touch them. What moves are the centred
+biases a', b'.
 
 References
 ----------
@@ -21,7 +28,7 @@ Melchior, Fischer and Wiskott, "How to center deep Boltzmann machines", JMLR 17 
 
 from typing import Any
 
-from gpugrad.boltzmann.layers.unit_layer import batch_mean
+from gpugrad.boltzmann.layers.unit_layer import add_to_loc, batch_mean
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State, namespace_for
 from gpugrad.errors import ParameterError
@@ -61,7 +68,9 @@ class Centering:
         """
         xp = namespace_for(data)
         mean = xp.mean(data, axis=0, dtype="float64").astype(model.dtype)
-        hidden = [xp.full_like(layer.params[0], layer.neutral) for layer in model.layers[1:]]
+        hidden = [
+            xp.full(layer.num_units, layer.neutral, dtype=model.dtype) for layer in model.layers[1:]
+        ]
         return cls(mean, *hidden, rate=rate)
 
     @property
@@ -113,6 +122,8 @@ class Centering:
         xp = namespace_for(*self.offsets)
         biases: list[Any] = [layer.params.loc.copy() for layer in model.layers]
         for i, weights in enumerate(model.weights):
-            biases[i] += xp.matmul(weights.W(), self.offsets[i + 1])
-            biases[i + 1] += xp.matmul(self.offsets[i], weights.W())
+            add_to_loc(model.layers[i], biases[i], xp.matmul(weights.W(), self.offsets[i + 1]))
+            add_to_loc(model.layers[i + 1], biases[i + 1], xp.matmul(self.offsets[i], weights.W()))
+        for i, lateral in model.lateral.items():
+            add_to_loc(model.layers[i], biases[i], xp.matmul(self.offsets[i], lateral.J()))
         return biases

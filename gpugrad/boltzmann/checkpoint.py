@@ -50,7 +50,8 @@ def _library() -> Any:
 
 def _write(path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     header = {KEY: json.dumps({"format": form, "version": VERSION, **metadata})}
-    host = {name: np.ascontiguousarray(asnumpy(array)) for name, array in arrays.items()}
+    # asarray, not ascontiguousarray, which gives a 0-d array an axis
+    host = {name: np.asarray(asnumpy(array), order="C") for name, array in arrays.items()}
     write_atomically(path, _library().numpy.save(host, header))
 
 

@@ -8,23 +8,24 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gpugrad.backend.array_module import asnumpy, get_array_module, on, to_device
+from gpugrad.backend.array_module import asnumpy, device_of, get_array_module, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.callbacks import as_callback
-from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
+from gpugrad.boltzmann.metrics import training_figures
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
-from gpugrad.boltzmann.phases import Phases
+from gpugrad.boltzmann.providers import make_phases, method_name
 from gpugrad.boltzmann.samplers import Step
 from gpugrad.boltzmann.schedules import Linear, Schedule, as_schedule
-from gpugrad.boltzmann.state import check_data, namespace_for, positive_int
-from gpugrad.errors import CheckpointError, DataError, DivergenceError, ParameterError
+from gpugrad.boltzmann.sparsity import SparsityTarget
+from gpugrad.boltzmann.state import namespace_for, positive_int
+from gpugrad.boltzmann.streaming import StreamedSamples, is_streamed
+from gpugrad.boltzmann.training_data import Samples, check_weights
+from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
 
 __all__ = ["Trainer", "fit"]
 
 DEFAULT_SCHEDULE = Linear(0.05)
-WATCHED_SAMPLES = 1000
-"""Training samples on which the figures of the log are computed."""
 
 
 class Trainer:
@@ -33,17 +34,19 @@ class Trainer:
     Parameters
     ----------
     model : BoltzmannMachine
-        Two layers of Bernoulli or Ising units; changed in place.
-    data : array (num_samples, num_visible)
+        Any units, any number of layers; changed in place.
+    data : array (num_samples, num_visible), or a `streaming.Stream`
         States of the visible units, or values between them, which are taken as means. Arrays of
         integers or booleans are kept as they are and converted batch by batch: bits as uint8 take a
-        quarter of the memory. A host array is sent to the model's device.
-    method : {"pcd", "cd"}
-        Persistent contrastive divergence, or contrastive divergence that starts at the data.
+        quarter of the memory. A host array is sent to the model's device. A stream, a numpy.memmap
+        and a data set of an open HDF5 file are read piece by piece (see `streaming`).
+    method : {"pcd", "cd", "tap"} or callable
+        Persistent contrastive divergence, contrastive divergence that starts at the data, or the
+        TAP free energy; or a function that makes a provider of gradients (see `providers`).
     k : int
         Gibbs sweeps an update.
     sampler : Step, optional
-        Moves the persistent chains in place of k sweeps of block Gibbs.
+        Moves the persistent chains of "pcd" in place of k sweeps of block Gibbs.
     optimizer : Optimizer, optional
         `SGD()` if None.
     schedule : float, Schedule or callable
@@ -64,6 +67,13 @@ class Trainer:
         epochs [1]_; 0: it keeps the last ones. It evens out the noise of a rate that stays high.
     sample_weight : array (num_samples,), optional
         Positive; normalised within each batch.
+    missing : {"error", "impute"}
+        What NaN in the data is: a fault, or a missing value, which is summed out by k sweeps of
+        Gibbs sampling given the observed units (see `training_data`; arrays in memory only).
+    sparsity : SparsityTarget, optional
+        A penalty on the mean activity of hidden units. Those on parameters belong to the layers.
+    mean_field_steps : int
+        Updates of the hidden means given the data, for machines of more than two layers.
     rng : Generator, optional
         Source of all randomness; equal seeds give equal parameters, bit for bit.
     callbacks : iterable of Callback or callable
@@ -74,14 +84,18 @@ class Trainer:
         Parameters beyond it count as diverged: with two-valued units the gradient is bounded, so
         that a rate far too large shows as growth, not as nan. (A field of 20 fixes a unit in
         float32.) So does a pseudo-likelihood, after an epoch, of less than log(1/4) a unit, twice
-        as far from 0 as that of a fair coin for each.
+        as far from 0 as that of a fair coin for each. `loc` of units with an unbounded range, which
+        has the unit of the data, only has to be finite.
 
     Attributes
     ----------
     history : list of dict
-        One record an epoch: epoch, step, rate, pseudo_likelihood, reconstruction_error, seconds.
+        One record an epoch: epoch, step, rate, pseudo_likelihood (machines of two layers with
+        two-valued visible units), reconstruction_error (two layers or more), seconds.
     epoch, batch, step : int
         Epochs completed, batches completed in this epoch, updates in all.
+    kept : dict of array
+        Arrays that callbacks want to find again after a resume; a checkpoint holds them.
 
     Raises
     ------
@@ -99,7 +113,7 @@ class Trainer:
         model: BoltzmannMachine,
         data: Any,
         *,
-        method: str = "pcd",
+        method: str | Callable[..., Any] = "pcd",
         k: int = 1,
         sampler: Step | None = None,
         optimizer: Optimizer | None = None,
@@ -113,6 +127,9 @@ class Trainer:
         shuffle: bool = True,
         average_epochs: float = 0.0,
         sample_weight: Any = None,
+        missing: str = "error",
+        sparsity: SparsityTarget | None = None,
+        mean_field_steps: int = 10,
         rng: Generator | None = None,
         callbacks: Iterable[Any] = (),
         check_every: int = 100,
@@ -123,14 +140,10 @@ class Trainer:
         self.check_every = positive_int("fit", "check_every", check_every)
         self.schedule = as_schedule(schedule)
         self.optimizer = SGD() if optimizer is None else optimizer
-        self.shuffle, self.gradient, self.largest = bool(shuffle), gradient, largest
-        k = positive_int("fit", "k", k)
-        if method not in ("pcd", "cd"):
-            raise ParameterError(f"fit: method is {method!r}, expected 'pcd' or 'cd'")
-        if method == "cd" and sampler is not None:
-            raise ParameterError(
-                "fit: method is 'cd', a sampler needs the persistent chains of 'pcd'"
-            )
+        self.gradient, self.largest = gradient, largest
+        self.method, self.k, self.sampler = method, positive_int("fit", "k", k), sampler
+        self.sparsity, self.centering_rate = sparsity, centering_rate
+        self.mean_field_steps = positive_int("fit", "mean_field_steps", mean_field_steps)
         if gradient not in ("analytic", "autodiff"):
             raise ParameterError(
                 f"fit: gradient is {gradient!r}, expected 'analytic' or 'autodiff'"
@@ -143,28 +156,32 @@ class Trainer:
             raise ParameterError(
                 f"fit: average_epochs is {average_epochs!r}, expected a number in [0, {epochs}]"
             )
-        self.data = _training_data(model, data)
-        self.n_samples = self.data.shape[0]
-        self.batch_size = min(positive_int("fit", "batch_size", batch_size), self.n_samples)
-        self.n_batches = math.ceil(self.n_samples / self.batch_size)
-        self.sample_weight = _weights(sample_weight, self.n_samples, model)
+        positive_int("fit", "batch_size", batch_size)
+        if n_chains is not None:
+            positive_int("fit", "n_chains", n_chains)
         if rng is not None and not isinstance(rng, Generator):
             raise ParameterError(f"fit: rng is {rng!r}, expected a Generator or None")
+        if sparsity is not None:
+            sparsity.check(model)
         self.rng = default_generator() if rng is None else rng
-        chains = self.batch_size if n_chains is None else positive_int("fit", "n_chains", n_chains)
         with on(model.device):
-            offsets = self._first_offsets() if centered else None
-            self.phases = Phases(
+            self._take_data(data, sample_weight, shuffle=bool(shuffle), missing=missing)
+            self.batch_size = min(batch_size, self.n_samples)
+            self.n_batches = math.ceil(self.n_samples / self.batch_size)
+            self.n_chains = self.batch_size if n_chains is None else n_chains
+            self.phases = make_phases(
                 model,
                 self.rng,
                 method=method,
-                k=k,
-                n_chains=chains,
+                k=self.k,
+                n_chains=self.n_chains,
                 max_batch=self.batch_size,
                 sampler=sampler,
                 autodiff=gradient == "autodiff",
-                offsets=offsets,
+                offsets=self._first_offsets() if centered else None,
                 centering_rate=centering_rate,
+                sparsity=sparsity,
+                mean_field_steps=self.mean_field_steps,
             )
             self.optimizer_state = self.optimizer.init(model.parameters())
             self.average_epochs = float(average_epochs)
@@ -172,18 +189,46 @@ class Trainer:
                 name: namespace_for(p).zeros_like(p)
                 for name, p in (model.parameters() if average_epochs else {}).items()
             }
-            stride = max(1, self.n_samples // WATCHED_SAMPLES)
-            self.watched = self.data[::stride][:WATCHED_SAMPLES].astype(model.dtype)
         self.callbacks = [as_callback(c) for c in callbacks]
         self.history: list[dict[str, Any]] = []
         self.epoch = self.batch = self.step = 0
         self.seconds = 0.0
+        self.kept: dict[str, Any] = {}
         self._clock: float | None = None
-        self.order: Any = None
         self._last_good = 0
         self._stop_requested = False
-        self._fingerprint: dict[str, Any] | None = None
-        self._gathered: Any = None
+
+    def _take_data(self, data: Any, sample_weight: Any, *, shuffle: bool, missing: str) -> None:
+        model = self.model
+        self.shuffle = shuffle
+        if not is_streamed(data):
+            self.samples: Any = Samples(
+                model, data, self.rng, shuffle=shuffle, missing=missing, k=self.k
+            )
+            self.n_samples = self.samples.n_samples
+            self.sample_weight = check_weights(sample_weight, self.n_samples, model)
+            return
+        if missing != "error":
+            raise ParameterError(
+                f"fit: missing is {missing!r}, expected 'error': values drawn for missing units "
+                "are kept, which needs data in memory"
+            )
+        self.sample_weight = check_weights(sample_weight, data.shape[0], model)
+        weight = None if sample_weight is None else asnumpy(self.sample_weight).astype("float64")
+        self.samples = StreamedSamples(
+            model, data, self.rng, shuffle=shuffle, epochs=self.epochs, sample_weight=weight
+        )
+        self.n_samples = self.samples.n_samples
+
+    @property
+    def data(self) -> Any:
+        """The samples: an array on the model's device, or the stream that they come from."""
+        return self.samples.values
+
+    @property
+    def watched(self) -> Any:
+        """Training samples on which the figures of the log are computed."""
+        return self.samples.watched()
 
     def __repr__(self) -> str:
         return f"Trainer({self.model!r}, epoch {self.epoch} of {self.epochs}, step {self.step})"
@@ -225,6 +270,8 @@ class Trainer:
             except BaseException as error:
                 self._notify("stop", error)
                 raise
+            finally:
+                self.samples.close()
             self._notify("stop", None)
             self._tell_time()
             self._clock = None
@@ -237,13 +284,9 @@ class Trainer:
     def update(self) -> None:
         """One batch: draw the phases, step, and at its end close the epoch."""
         phases, model = self.phases, self.model
-        if self.batch == 0 or self.order is None:
-            self.order = self._order_of_epoch()
         first = self.batch * self.batch_size
-        rows = slice(first, min(first + self.batch_size, self.n_samples))
-        n = rows.stop - first
-        picked = rows if self.order is None else self.order[rows]
-        self._gather(picked, phases.data_rows(n))
+        n = min(self.batch_size, self.n_samples - first)
+        picked = self.samples.take(self.epoch, first, first + n, phases.data_rows(n))
         weight = None
         if self.sample_weight is not None:
             weight = self.sample_weight[picked]
@@ -276,41 +319,11 @@ class Trainer:
         if self.step == last:
             self.model.enforce_constraints()
 
-    def _order_of_epoch(self) -> Any:
-        """The samples' order, a function of the seed and the epoch alone."""
-        if not self.shuffle:
-            return None
-        order = self.rng.split(f"epoch {self.epoch}").permutation(self.n_samples)
-        return to_device(order, self.model.device)
-
-    def _gather(self, picked: Any, out: Any) -> None:
-        """Write the picked samples into `out`, converted to its dtype."""
-        if isinstance(picked, slice):
-            out[...] = self.data[picked]
-            return
-        xp = namespace_for(out)
-        if self.data.dtype == out.dtype:
-            # "clip" writes into out directly; the indices are in range
-            xp.take(self.data, picked, axis=0, out=out, mode="clip")
-            return
-        if self._gathered is None:
-            self._gathered = xp.empty((self.batch_size, out.shape[1]), self.data.dtype)
-        raw = self._gathered[: out.shape[0]]
-        xp.take(self.data, picked, axis=0, out=raw, mode="clip")
-        out[...] = raw
-
     def _close_epoch(self) -> None:
         self.check_finite()
-        # the same random flips each time: what changes in the figures is the machine
-        figures = {
-            "pseudo_likelihood": pseudo_likelihood(
-                self.model, self.watched, self.rng.split("pseudo-likelihood")
-            ),
-            "reconstruction_error": reconstruction_error(
-                self.model, self.watched, self.rng.split("reconstruction")
-            ),
-        }
-        if not figures["pseudo_likelihood"] >= 2 * self.data.shape[1] * math.log(0.5):
+        figures = training_figures(self.model, self.watched, self.rng)
+        width = self.model.layers[0].num_units
+        if not figures.get("pseudo_likelihood", 0.0) >= 2 * width * math.log(0.5):
             name, peak = max(self._peaks().items(), key=lambda item: item[1])
             self._diverged(
                 f"the pseudo-likelihood is {figures['pseudo_likelihood']:.4g} nats, worse than "
@@ -338,12 +351,17 @@ class Trainer:
     def check_finite(self) -> None:
         """Raise a DivergenceError if a parameter is not finite or beyond `largest`."""
         for name, peak in self._peaks().items():
-            if not peak <= self.largest:
+            if not peak <= self._limit(name) or peak == math.inf:
                 what = f"is {peak}"
                 if math.isfinite(peak):
                     what = f"has reached {peak:.3g} (limit: |parameter| > {self.largest:g})"
                 self._diverged(f"parameter {name} {what}")
         self._last_good = self.step
+
+    def _limit(self, name: str) -> float:
+        group, i, field = name.split(".")
+        unbounded = group == "layers" and self.model.layers[int(i)].growth != "bounded"
+        return math.inf if unbounded and field == "loc" else self.largest
 
     def _peaks(self) -> dict[str, float]:
         """Largest absolute value of each parameter; waits for the device, once."""
@@ -365,67 +383,53 @@ class Trainer:
     # ---- what a checkpoint holds
 
     def _first_offsets(self) -> list[Any]:
-        """mu at the data's mean, lam at the mean of a hidden unit in zero field."""
-        xp = get_array_module(self.data)
-        dtype = self.model.dtype
-        if self.sample_weight is None:
-            mu = xp.mean(self.data, axis=0, dtype="float64").astype(dtype)
-        else:
-            weight = self.sample_weight / self.sample_weight.sum()
-            mu = xp.matmul(weight, self.data.astype(dtype))
-        hidden = self.model.layers[1]
-        return [mu, xp.full_like(hidden.params[0], hidden.neutral)]
+        """At the data's mean, and at the mean of a hidden unit in zero field."""
+        mean = self.samples.mean(self.sample_weight)
+        xp = get_array_module(mean)
+        visible, *hidden = self.model.layers
+        # couplings, and with them the offsets, see rescaled units
+        mu = visible.rescale(mean[None])[0]
+        return [mu, *(xp.full(x.num_units, x.neutral, dtype=self.model.dtype) for x in hidden)]
 
     def settings(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the trainer that goes on from it."""
-        described = getattr(self.schedule, "get_config", None)
         return {
             "model": self.model.config(),
-            "method": self.phases.method,
-            "k": self.phases.k,
-            "n_chains": self.phases.n_chains,
+            "method": method_name(self.method),
+            "k": self.k,
+            "n_chains": self.n_chains,
+            "sampler": _described(self.sampler),
             "optimizer": self.optimizer.get_config(),
-            "schedule": described() if described else "function",
+            "schedule": _described(self.schedule),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "centered": self.phases.offsets is not None,
-            "centering_rate": self.phases.centering_rate,
+            "centering_rate": self.centering_rate,
+            "sparsity": _described(self.sparsity),
+            "mean_field_steps": self.mean_field_steps,
             "gradient": self.gradient,
             "shuffle": self.shuffle,
             "average_epochs": self.average_epochs,
             "sample_weight": None
             if self.sample_weight is None
             else zlib.crc32(asnumpy(self.sample_weight).tobytes()),
-            "data": self._data_fingerprint(),
+            **self.samples.settings(),
+            "data": self.samples.fingerprint(),
         }
 
-    def _data_fingerprint(self) -> dict[str, Any]:
-        if self._fingerprint is None:
-            check = 0
-            for start in range(0, self.n_samples, 4096):
-                block = asnumpy(self.data[start : start + 4096])
-                check = zlib.crc32(block.tobytes(), check)
-            self._fingerprint = {
-                "shape": list(self.data.shape),
-                "dtype": str(self.data.dtype),
-                "crc32": check,
-            }
-        return self._fingerprint
-
     def _arrays(self) -> dict[str, Any]:
-        """Every array that the next update depends on, by name; live, not copied."""
+        """Parameters, their mean and the optimiser's arrays, by name; live, not copied."""
         arrays = {f"model.{name}": p for name, p in self.model.parameters().items()}
         arrays |= {f"optimizer.{name}": a for name, a in self.optimizer_state.items()}
         arrays |= {f"average.{name}": a for name, a in self.average.items()}
-        arrays |= {f"offsets.{i}": a for i, a in enumerate(self.phases.offsets or ())}
-        if self.phases.method == "pcd":
-            arrays["chains.1"] = self.phases.hidden
         return arrays
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays and JSON-able metadata from which `load_state_dict` goes on bit for bit."""
         self._tell_time()
-        return self._arrays(), {
+        arrays = self._arrays() | self.phases.arrays() | self.samples.arrays()
+        arrays |= {f"kept.{name}": array for name, array in self.kept.items()}
+        return arrays, {
             "settings": self.settings(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "rng": self.rng.state,
@@ -452,22 +456,40 @@ class Trainer:
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):
                 raise CheckpointError(f"fit: the checkpoint lacks {name} of shape {array.shape}")
+        self.samples.check_arrays(arrays)
         try:
             position = {
                 name: int(metadata["position"][name]) for name in ("epoch", "batch", "step")
             }
             seconds, history = float(metadata["seconds"]), list(metadata["history"])
-            self.rng.set_state(metadata["rng"])
+            rng = Generator.from_state(metadata["rng"]).state
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"fit: the checkpoint's metadata are damaged ({error})"
             ) from error
+        with on(self.model.device):
+            # the first to write, and the last that can fail
+            self.phases.load_arrays(arrays)
+            self.rng.set_state(rng)
+            self.samples.load_arrays(arrays)
         for name, array in own.items():
-            array[...] = to_device(arrays[name], self.model.device)
+            array[...] = to_device(arrays[name], device_of(array))
+        self.kept = {
+            name.removeprefix("kept."): array
+            for name, array in arrays.items()
+            if name.startswith("kept.")
+        }
         self.epoch, self.batch, self.step = position.values()
         self.seconds, self.history = seconds, history
-        self.order = None if self.batch == 0 else self._order_of_epoch()
         self._last_good = self.step
+
+
+def _described(value: Any) -> Any:
+    """The configuration of a schedule, a sampler or a penalty; "function" where it has none."""
+    if value is None:
+        return None
+    describe = getattr(value, "get_config", None)
+    return "function" if describe is None else describe()
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -489,32 +511,6 @@ def _told(value: Any, other: Any) -> str:
     return ", ".join(different) or "nothing of it"
 
 
-def _training_data(model: BoltzmannMachine, data: Any) -> Any:
-    """Data on the model's device; integers and booleans keep their dtype."""
-    if not hasattr(data, "shape"):
-        data = np.asarray(data)
-    low, high = model.layers[0].data_range
-    compact = data.dtype.kind in "biu" and data.ndim == 2 and data.size
-    if compact and data.shape[1] == model.layers[0].num_units:
-        if bool(((data == low) | (data == high)).all()):
-            return to_device(data, model.device)
-    return check_data(model, data, function="fit")
-
-
-def _weights(sample_weight: Any, n: int, model: BoltzmannMachine) -> Any:
-    if sample_weight is None:
-        return None
-    if not hasattr(sample_weight, "shape"):
-        sample_weight = np.asarray(sample_weight)
-    if tuple(sample_weight.shape) != (n,):
-        raise DataError(
-            f"fit: sample_weight has shape {tuple(sample_weight.shape)}, expected ({n},)"
-        )
-    if not (float(sample_weight.min()) > 0 and math.isfinite(float(sample_weight.sum()))):
-        raise DataError("fit: sample_weight has values that are not finite and above 0")
-    return to_device(sample_weight.astype(model.dtype), model.device)
-
-
 def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, Any]]:
     """Train a machine; returns the history, one record an epoch.
 
@@ -525,7 +521,8 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
     data : array (num_samples, num_visible)
     **settings
         What `Trainer` takes: method, k, sampler, optimizer, schedule, epochs, batch_size, n_chains,
-        centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, rng, callbacks.
+        centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, missing,
+        sparsity, mean_field_steps, rng, callbacks.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """Gradients of a machine, and functions over all of their entries.
 
-A `Gradient` has the structure of a machine's parameters: one namedtuple a layer, one a coupling.
+A `Gradient` has the structure of a machine's parameters: one namedtuple a layer, one a coupling of
+neighbours and, in machines that have them, one a layer for its lateral couplings.
 Functions with a trailing underscore work in place.
 """
 
@@ -32,7 +33,7 @@ __all__ = [
     "zero_grad",
 ]
 
-Gradient = namedtuple("Gradient", ["layers", "weights"])
+Gradient = namedtuple("Gradient", ["layers", "weights", "lateral"], defaults=[()])
 Gradient.__doc__ = """Arrays in the structure of a machine's parameters.
 
 Attributes
@@ -41,6 +42,8 @@ layers : list of namedtuple
     One a layer of units, visible layer first.
 weights : list of namedtuple
     One a pair of neighbouring layers.
+lateral : list of namedtuple
+    One a layer, without entries where it has no lateral couplings; empty if no layer has any.
 """
 
 
@@ -123,7 +126,11 @@ def _sum_of_squares(array: Any) -> Any:
 
 def null_grad(model: Any) -> Any:
     """A gradient with an empty list a layer and a coupling."""
-    return Gradient([[] for _ in model.layers], [[] for _ in model.weights])
+    return Gradient(
+        [[] for _ in model.layers],
+        [[] for _ in model.weights],
+        [[] for _ in model.layers] if model.lateral else (),
+    )
 
 
 def zero_grad(model: Any) -> Any:

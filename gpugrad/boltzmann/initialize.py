@@ -5,10 +5,11 @@ from typing import Any
 
 from gpugrad.backend.array_module import on
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.layers.weights import Weights
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import check_data, namespace_for
-from gpugrad.errors import ParameterError
+from gpugrad.errors import DataError, ParameterError
 
 __all__ = ["SCHEMES", "initialize"]
 
@@ -23,8 +24,9 @@ def initialize(
     scheme: str = "normal",
     scale: float | None = None,
     min_probability: float | None = None,
+    missing: str = "error",
 ) -> None:
-    """Fit the visible layer to the data, set hidden fields to zero, draw the weights.
+    """Fit the visible layer to the data, set hidden ones to their start, draw the weights.
 
     Parameters
     ----------
@@ -39,35 +41,61 @@ def initialize(
     min_probability : float, optional
         Visible means are kept this far from the two states of a unit; half a count, 1/(2n), if
         None.
+    missing : {"error", "impute"}
+        What NaN in the data is: a fault, or a missing value, in whose place the mean of the
+        observed ones is taken. (The variance of Gaussian units comes out smaller by the fraction
+        of missing values.)
 
     Raises
     ------
     DataError
-        For data that the visible units cannot take.
+        For data that the visible units cannot take, or a unit without observed values.
     ParameterError
         For an unknown scheme or a setting out of range.
     """
     if scheme not in SCHEMES:
         raise ParameterError(f"initialize: scheme is {scheme!r}, expected one of {SCHEMES}")
+    if missing not in ("error", "impute"):
+        raise ParameterError(f"initialize: missing is {missing!r}, expected 'error' or 'impute'")
     if min_probability is not None and not 0 < min_probability < 0.5:
         raise ParameterError(
             f"initialize: min_probability is {min_probability!r}, expected a number in (0, 0.5)"
         )
     generator = default_generator() if rng is None else rng
     with on(model.device):
+        if missing == "impute":
+            data = _completed(data)
         v = check_data(model, data, function="initialize")
         visible: Any = model.layers[0]
         visible.sample_size = 0
         visible.online_param_update(v)
         if min_probability is not None:
+            if not isinstance(visible, SpinLayer):
+                raise ParameterError(
+                    f"initialize: min_probability is {min_probability!r}, expected None for "
+                    f"{visible.layer_type} units, which do not have two states"
+                )
             mean = namespace_for(v).mean(v, axis=0, dtype="float64")
             visible.set_params({"loc": visible.loc_of_mean(mean, min_probability)})
         for layer in model.layers[1:]:
-            for parameter in layer.params:
-                parameter[...] = 0
+            layer.reset_params()
         for weights in model.weights:
             _draw(weights, generator, scheme, scale)
     model.enforce_constraints()
+
+
+def _completed(data: Any) -> Any:
+    """The data with the mean of the observed values of its column in place of each NaN."""
+    if not hasattr(data, "dtype") or data.dtype.kind != "f" or data.ndim != 2:
+        return data
+    xp = namespace_for(data)
+    mask = xp.isnan(data)
+    observed = xp.sum(~mask, axis=0)
+    if not bool(xp.all(observed > 0)):
+        unit = int(xp.argmin(observed))
+        raise DataError(f"initialize: unit {unit} has no observed value, expected one at least")
+    total = xp.sum(xp.where(mask, 0, data), axis=0, dtype="float64")
+    return xp.where(mask, (total / observed).astype(data.dtype), data)
 
 
 def _draw(weights: Weights, rng: Generator, scheme: str, scale: float | None) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State, check_data, namespace_for
 from gpugrad.errors import ParameterError
 
-__all__ = ["pseudo_likelihood", "reconstruction_error"]
+__all__ = ["pseudo_likelihood", "reconstruction_error", "training_figures"]
 
 EXACT_UP_TO = 2**24
 """Samples x visible x hidden units up to which every unit of every sample is flipped."""
@@ -20,6 +21,10 @@ EXACT_UP_TO = 2**24
 def _states(model: BoltzmannMachine, data: Any, rng: Generator, function: str) -> Any:
     """The data as states of the units: grey values are drawn, states stay as they are."""
     v = check_data(model, data, function=function)
+    if not isinstance(model.layers[0], SpinLayer):
+        raise ParameterError(
+            f"{function}: visible units are {model.layers[0].layer_type}, expected two-valued ones"
+        )
     low, high = model.layers[0].data_range
     probability = (v - low) / (high - low)
     return low + (high - low) * rng.bernoulli(probability)
@@ -88,13 +93,14 @@ def _hidden_log_z(xp: Any, hidden: Any, phi: Any) -> Any:
 def reconstruction_error(model: BoltzmannMachine, data: Any, rng: Generator | None = None) -> float:
     """Mean squared difference between the data and their reconstruction.
 
-    Hidden units are drawn given the data; the reconstruction is the mean of the visible units given
-    them. The mean runs over samples and units.
+    With two layers hidden units are drawn given the data, with more they are at their mean-field
+    means; the reconstruction is the mean of the visible units given them. The mean runs over
+    samples and units.
 
     Parameters
     ----------
     model : BoltzmannMachine
-        Of two layers.
+        Of two or more layers; the visible units without lateral couplings.
     data : array (num_samples, num_visible)
     rng : Generator, optional
 
@@ -102,10 +108,43 @@ def reconstruction_error(model: BoltzmannMachine, data: Any, rng: Generator | No
     -------
     float
     """
-    model._two_layers("reconstruction_error")
+    if model.num_layers == 1:
+        raise ParameterError(
+            f"reconstruction_error: {model!r} has no hidden units, expected two or more layers"
+        )
     with on(model.device):
         v = check_data(model, data, function="reconstruction_error")
         xp = namespace_for(v)
-        hidden = model.conditional_sample(1, State((v, None)), rng=rng)
-        mean = model.conditional_mean(0, State((None, hidden)))
+        if model.num_layers == 2 and not model.lateral:
+            state = State((None, model.conditional_sample(1, State((v, None)), rng=rng)))
+        else:
+            state = State(model.mean_field(v, tolerance=0, max_steps=10).units)
+        mean = model.conditional_mean(0, state)
         return float(xp.mean((v - mean) ** 2, dtype="float64"))
+
+
+def training_figures(model: BoltzmannMachine, data: Any, rng: Generator) -> dict[str, float]:
+    """What the log of training says of a machine: of the figures above those that it has.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    data : array (num_samples, num_visible)
+    rng : Generator
+        Of its key alone depends what is drawn: the same flips each time, so that what changes in
+        the figures is the machine.
+
+    Returns
+    -------
+    dict of float
+        "pseudo_likelihood" for two layers with two-valued visible units, "reconstruction_error"
+        for two layers or more without lateral couplings of visible units.
+    """
+    found = {}
+    if model.num_layers == 2 and not model.lateral and isinstance(model.layers[0], SpinLayer):
+        found["pseudo_likelihood"] = pseudo_likelihood(model, data, rng.split("pseudo-likelihood"))
+    if model.num_layers > 1 and 0 not in model.lateral:
+        found["reconstruction_error"] = reconstruction_error(
+            model, data, rng.split("reconstruction")
+        )
+    return found

@@ -1,40 +1,49 @@
-"""The Boltzmann machine: layers of units, one coupling between neighbours, no couplings inside.
+"""The Boltzmann machine: layers of units, couplings between neighbours and, if wanted, inside.
 
 layers[0] --weights[0]-- layers[1] --weights[1]-- layers[2] ...
- visible                  hidden
+ visible                  hidden                               lateral[l]: J inside layer l
 
-E(s) = sum_l E_l(s_l) - sum_l s_l . W_l . s_(l+1)          p(s) = exp(-beta E(s)) / Z(beta)
+E(s) = sum_l [ E_l(s_l) - 1/2 s_l . J_l . s_l ] - sum_l s_l . W_l . s_(l+1)
+p(s) = exp(-beta E(s)) / Z(beta)
+
+One layer with a J is the fully visible Boltzmann machine: an Ising or a Potts model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from gpugrad.backend.array_module import current_device, get_array_module
+from gpugrad.backend.array_module import current_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.gradient_util import Gradient, named_arrays
-from gpugrad.boltzmann.layers.layer import Layer, get
+from gpugrad.boltzmann import energy_gradient, mean_field
+from gpugrad.boltzmann.lateral import Lateral, unit_size
+from gpugrad.boltzmann.layers.layer import get
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.layers.weights import Weights
+from gpugrad.boltzmann.machine_parameters import MachineParameters
 from gpugrad.boltzmann.state import State, check_beta, namespace_for
 from gpugrad.errors import ParameterError
 
 __all__ = ["RBM", "BoltzmannMachine"]
 
 
-class BoltzmannMachine:
-    """A machine of two or more layers of units, each coupled to its neighbours.
+class BoltzmannMachine(MachineParameters):
+    """A machine of layers of units, each coupled to its neighbours and, where wanted, in itself.
 
     Parameters
     ----------
     layers : sequence of UnitLayer
-        Visible layer first. The machine takes the layers over: it changes them in place.
+        Visible layer first; at least one. The machine takes the layers over: it changes them in
+        place.
     dtype : dtype, optional
         Of all parameters; float16, float32 or float64.
     device : str or Device, optional
         Of all parameters; the current device if None.
     weights : sequence of Weights, optional
         One a pair of neighbours; drawn by `Weights` if None.
+    lateral : dict of array or Lateral, optional
+        {number of the layer: its J}, symmetric matrices (num_units, num_units) without diagonal.
+        `Lateral` says which zeros of an array stay zero.
     rng : Generator, optional
         The generator that new weights are drawn from.
 
@@ -43,6 +52,19 @@ class BoltzmannMachine:
     layers : list of UnitLayer
     weights : list of Weights
         `weights[i]` couples `layers[i]` (rows) with `layers[i + 1]` (columns).
+    lateral : dict of Lateral
+        By number of the layer; empty in most machines.
+
+    Examples
+    --------
+    An Ising ring of six spins:
+
+    >>> import numpy as np
+    >>> from gpugrad.boltzmann.layers import IsingLayer
+    >>> from gpugrad.boltzmann.model import BoltzmannMachine
+    >>> ring = np.roll(np.eye(6), 1, axis=0) + np.roll(np.eye(6), -1, axis=0)
+    >>> BoltzmannMachine([IsingLayer(6)], lateral={0: 0.4 * ring}, device="cpu")
+    BoltzmannMachine(6 ising with J, float32, cpu)
     """
 
     def __init__(
@@ -52,12 +74,13 @@ class BoltzmannMachine:
         dtype: Any = "float32",
         device: Any = None,
         weights: Sequence[Weights] | None = None,
+        lateral: Mapping[int, Any] | None = None,
         rng: Generator | None = None,
     ) -> None:
         self.layers = list(layers)
-        if len(self.layers) < 2 or not all(isinstance(x, UnitLayer) for x in self.layers):
+        if not self.layers or not all(isinstance(x, UnitLayer) for x in self.layers):
             raise ParameterError(
-                f"BoltzmannMachine: layers are {self.layers!r}, expected two or more unit layers"
+                f"BoltzmannMachine: layers are {self.layers!r}, expected one or more unit layers"
             )
         place = current_device() if device is None else device
         sizes = [layer.num_units for layer in self.layers]
@@ -70,81 +93,33 @@ class BoltzmannMachine:
             raise ParameterError(
                 f"BoltzmannMachine: weights have shapes {found}, expected {shapes}"
             )
-        for part in (*self.layers, *self.weights):
+        self.lateral = {i: self._couplings(i, (lateral or {})[i]) for i in sorted(lateral or {})}
+        for _, part in self.parts():
             part.convert(dtype=dtype, device=place)
+        self._check("BoltzmannMachine")
+
+    def _couplings(self, i: int, given: Any) -> Lateral:
+        if i not in range(self.num_layers):
+            raise ParameterError(
+                f"BoltzmannMachine: lateral names layer {i!r}, expected one of 0 ... "
+                f"{self.num_layers - 1}"
+            )
+        width = unit_size(self.layers[i])
+        lateral = given if isinstance(given, Lateral) else Lateral(given, unit_size=width)
+        size = self.layers[i].num_units
+        if (lateral.num_units, lateral.unit_size) != (size, width):
+            raise ParameterError(
+                f"BoltzmannMachine: lateral couplings of layer {i} are {lateral.J().shape} with "
+                f"unit_size {lateral.unit_size}, expected {(size, size)} with unit_size {width}"
+            )
+        return lateral
 
     def __repr__(self) -> str:
-        layers = " - ".join(f"{layer.num_units} {layer.layer_type}" for layer in self.layers)
+        layers = " - ".join(
+            f"{x.num_units} {x.layer_type}" + (" with J" if i in self.lateral else "")
+            for i, x in enumerate(self.layers)
+        )
         return f"BoltzmannMachine({layers}, {self.dtype}, {self.device})"
-
-    # ---- parameters
-
-    @property
-    def num_layers(self) -> int:
-        """Number of layers of units."""
-        return len(self.layers)
-
-    @property
-    def dtype(self) -> Any:
-        """Dtype of the parameters."""
-        return self.weights[0].dtype
-
-    @property
-    def device(self) -> Any:
-        """Device of the parameters."""
-        return self.weights[0].device
-
-    def params(self) -> Any:
-        """The parameters in the structure of a gradient: live arrays, not copies."""
-        return Gradient([x.params for x in self.layers], [w.params for w in self.weights])
-
-    def parameters(self) -> dict[str, Any]:
-        """The parameters by name: "layers.0.loc", "layers.1.loc", ..., "weights.0.matrix".
-
-        The arrays are the machine's own; a parameter step shows in them.
-        """
-        return dict(named_arrays(self.params()))
-
-    def set_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Replace parameters by copies of the given arrays, named as `parameters` names them.
-
-        Raises
-        ------
-        ParameterError
-            For an unknown name or another shape; then nothing is replaced.
-        """
-        by_part: dict[tuple[str, int], dict[str, Any]] = {}
-        own = self.parameters()
-        for name, value in parameters.items():
-            if name not in own:
-                raise ParameterError(
-                    f"set_parameters: no parameter {name!r}, expected one of {list(own)}"
-                )
-            if tuple(value.shape) != tuple(own[name].shape):
-                raise ParameterError(
-                    f"set_parameters: {name} has shape {tuple(value.shape)}, "
-                    f"expected {tuple(own[name].shape)}"
-                )
-            group, index, field = name.split(".")
-            by_part.setdefault((group, int(index)), {})[field] = value
-        for (group, place), values in by_part.items():
-            getattr(self, group)[place].set_params(values)
-
-    def to_device(self, device: Any) -> "BoltzmannMachine":
-        """Move the parameters to a device, in place; returns the machine."""
-        for part in (*self.layers, *self.weights):
-            part.convert(device=device)
-        return self
-
-    def copy(self, *, dtype: Any = None, device: Any = None) -> "BoltzmannMachine":
-        """A machine with the same configuration and its own copies of the parameters."""
-        config = self.config()
-        other = type(self).from_config(config, device=self.device if device is None else device)
-        if dtype is not None:
-            for part in (*other.layers, *other.weights):
-                part.convert(dtype=dtype)
-        other.set_parameters(self.parameters())
-        return other
 
     # ---- one layer given its neighbours
 
@@ -159,9 +134,61 @@ class BoltzmannMachine:
             weights.append(self.weights[layer].W_T())
         return units, weights
 
+    def connected(self, layer: int, state: State) -> tuple[list[Any], list[Any]]:
+        """What the units of a layer are coupled to: rescaled units, and the couplings to them.
+
+        The layers beside it, and the layer itself where it has lateral couplings.
+
+        Returns
+        -------
+        units : list of array (num_samples, num_connected_units)
+        weights : list of array (num_connected_units, num_units)
+        """
+        units, weights = self._neighbours(layer, state)
+        if layer in self.lateral:
+            units.append(self.layers[layer].rescale(state[layer]))
+            weights.append(self.lateral[layer].J())
+        return units, weights
+
     def field(self, layer: int, state: State, *, out: Any = None) -> Any:
-        """The field that the neighbours of a layer send, (num_samples, num_units), without loc."""
+        """The field that the layers beside it send, (num_samples, num_units), without loc.
+
+        Lateral couplings are not in it; see `local_field`.
+        """
+        if self.num_layers == 1:
+            xp = namespace_for(state[0])
+            return xp.zeros((state.num_samples, self.layers[0].num_units), dtype=self.dtype)
         return self.layers[layer].field(*self._neighbours(layer, state), out=out)
+
+    def local_field(self, layer: int, state: State) -> Any:
+        """The field on each unit of a layer from all others, (num_samples, num_units), without loc.
+
+        Given all other units of the machine a unit has the distribution of a free one in this
+        field: log p(s_i | rest) = (loc_i + phi_i) s_i - log_partition_function(phi_i) for
+        two-valued units.
+        """
+        phi = self.field(layer, state)
+        if layer in self.lateral:
+            phi += self.lateral[layer].field(self.layers[layer].rescale(state[layer]))
+        return phi
+
+    def _given_neighbours(
+        self, function: str, layer: int, state: State
+    ) -> tuple[list[Any], list[Any]]:
+        if layer in self.lateral:
+            raise ParameterError(
+                f"{function}: layers[{layer}] has lateral couplings, so that its distribution "
+                "given the other layers has no closed form; gibbs draws from it, mean_field "
+                "approximates its means, local_field gives that of one unit given all others"
+            )
+        units, weights = self._neighbours(layer, state)
+        if not units:  # one layer, nothing to be given: the field is 0 for every sample
+            xp = namespace_for(self.layers[0].params[0])
+            rows = next((len(x) for x in state if x is not None), 1)
+            size = self.layers[0].num_units
+            units = [xp.zeros((rows, 1), dtype=self.dtype)]
+            weights = [xp.zeros((1, size), dtype=self.dtype)]
+        return units, weights
 
     def conditional_mean(self, layer: int, state: State, beta: Any = None) -> Any:
         """Mean of a layer's units given the other layers of `state`.
@@ -174,12 +201,19 @@ class BoltzmannMachine:
             The entry of `layer` itself is not looked at and may be None.
         beta : float or array (num_samples, 1), optional
             Inverse temperatures.
+
+        Raises
+        ------
+        ParameterError
+            A layer with lateral couplings: there is no closed form.
         """
-        return self.layers[layer].conditional_mean(*self._neighbours(layer, state), beta)
+        neighbours = self._given_neighbours("conditional_mean", layer, state)
+        return self.layers[layer].conditional_mean(*neighbours, beta=beta)
 
     def conditional_mode(self, layer: int, state: State, beta: Any = None) -> Any:
         """Most probable state of a layer's units given the other layers of `state`."""
-        return self.layers[layer].conditional_mode(*self._neighbours(layer, state), beta)
+        neighbours = self._given_neighbours("conditional_mode", layer, state)
+        return self.layers[layer].conditional_mode(*neighbours, beta=beta)
 
     def conditional_sample(
         self,
@@ -191,8 +225,8 @@ class BoltzmannMachine:
         out: Any = None,
     ) -> Any:
         """A state of a layer's units drawn given the other layers of `state`."""
-        neighbours = self._neighbours(layer, state)
-        return self.layers[layer].conditional_sample(*neighbours, beta, rng=rng, out=out)
+        neighbours = self._given_neighbours("conditional_sample", layer, state)
+        return self.layers[layer].conditional_sample(*neighbours, beta=beta, rng=rng, out=out)
 
     # ---- states
 
@@ -206,16 +240,110 @@ class BoltzmannMachine:
         Raises
         ------
         ParameterError
-            For a machine of more than two layers, whose hidden means have no closed form.
+            For a machine whose hidden means have no closed form: more than two layers, or lateral
+            couplings between hidden units. `mean_field` approximates them there, and
+            `gibbs(clamp={0: True})` samples them.
         """
-        self._two_layers("data_state")
+        self._summable("data_state")
+        if self.num_layers == 1:
+            return State((visible,))
         return State((visible, self.conditional_mean(1, State((visible, None)), beta)))
 
+    def mean_field(
+        self,
+        visible: Any = None,
+        *,
+        tolerance: float = 1e-6,
+        max_steps: int = 1000,
+        damping: float = 0.0,
+        clamped: Mapping[int, Any] | None = None,
+        start: State | None = None,
+    ) -> mean_field.MeanField:
+        """The product of independent units closest to the machine, given its visible units.
+
+        Layers are updated in turn, units with lateral couplings colour by colour, until no mean
+        changes. Where the hidden units are independent given the visible ones, as with two layers,
+        one update is exact.
+
+        Parameters
+        ----------
+        visible : array (num_samples, num_visible), optional
+            Values of the visible layer, which are held; if None it is free like the others.
+        tolerance : float
+            Largest change of a mean at which the iteration ends; 0 makes max_steps steps and never
+            looks at a value on the host.
+        max_steps : int
+        damping : float
+            Part of the old means, in [0, 1), that each update keeps. None is needed to converge.
+        clamped : dict of array, optional
+            {number of the layer: values} of further layers to hold, as labels are.
+        start : State, optional
+            Means to start from; else each layer starts at its mean given the layer below. In zero
+            field that is a symmetric point, which the iteration does not leave.
+
+        Returns
+        -------
+        MeanField
+            A `State` of means, with `steps` and `change`.
+
+        Raises
+        ------
+        ConvergenceError
+            The means still change by more than the tolerance after max_steps.
+        """
+        return mean_field.mean_field(
+            self,
+            visible,
+            tolerance=tolerance,
+            max_steps=max_steps,
+            damping=damping,
+            clamped=clamped,
+            start=start,
+        )
+
+    def variational_bound(self, state: State, *, clamped: Collection[int] = (0,)) -> Any:
+        """Lower bound of log sum over free units of exp(-E), one value a sample.
+
+        With the visible units clamped and less log Z it bounds log p(v) from below; with nothing
+        clamped it bounds log Z. It is that of independent units in the fields that `state` sends:
+        exact for two layers, else highest where the means of `state` are those of `mean_field`.
+
+        Parameters
+        ----------
+        state : State
+            Means of the free layers, values of the clamped ones.
+        clamped : collection of int
+            Numbers of the layers that are held.
+
+        Returns
+        -------
+        array (num_samples,)
+        """
+        return mean_field.variational_bound(self, state, clamped=clamped)
+
     def _two_layers(self, function: str) -> None:
+        """Raise unless the machine has two layers and nothing but their couplings."""
         if self.num_layers != 2:
+            why = ": with more, the hidden units cannot be summed out" * (self.num_layers > 2)
+            raise ParameterError(
+                f"{function}: the machine has {self.num_layers} layers, expected 2{why}"
+            )
+        if self.lateral:
+            raise ParameterError(
+                f"{function}: layers {sorted(self.lateral)} have lateral couplings, expected none"
+            )
+
+    def _summable(self, function: str) -> None:
+        """Raise unless the hidden units can be summed out in closed form."""
+        if self.num_layers > 2:
             raise ParameterError(
                 f"{function}: the machine has {self.num_layers} layers, expected 2: with more, "
                 "the hidden units cannot be summed out"
+            )
+        if 1 in self.lateral:
+            raise ParameterError(
+                f"{function}: the hidden units have lateral couplings, with which they cannot be "
+                "summed out, expected none (visible units may have them)"
             )
 
     # ---- energies
@@ -236,13 +364,16 @@ class BoltzmannMachine:
             lower = self.layers[i].rescale(state[i])
             upper = self.layers[i + 1].rescale(state[i + 1])
             total = total + weights.energy(lower, upper)
+        for i, lateral in self.lateral.items():
+            total = total + lateral.energy(self.layers[i].rescale(state[i]))
         return total
 
     def marginal_free_energy(self, v: Any, beta: Any = None) -> Any:
         """F_beta(v) = beta E_visible(v) - sum_j log sum over h_j of exp(-beta E(h_j | v)).
 
         exp(-F_beta(v)) / Z(beta) is the probability of v at inverse temperature beta; F_beta is not
-        beta times F_1. Two layers only.
+        beta times F_1. The energy of the visible units includes their lateral couplings. Of one
+        layer F_beta is beta E.
 
         Parameters
         ----------
@@ -252,6 +383,11 @@ class BoltzmannMachine:
         Returns
         -------
         array or Tensor (num_samples,)
+
+        Raises
+        ------
+        ParameterError
+            More than two layers, or lateral couplings between hidden units: no closed form.
         """
         return self.free_energy(self.parameters(), v, beta)
 
@@ -266,19 +402,25 @@ class BoltzmannMachine:
         v : array or Tensor (num_samples, num_visible)
         beta : float or array (num_samples, 1), optional
         """
-        self._two_layers("free_energy")
+        self._summable("free_energy")
         check_beta("free_energy", beta, v.shape[0])
         xp = namespace_for(v, beta, *parameters.values())
-        visible, hidden = self.layers
-        lower, upper = (
+        params = [
             x.Params(*(parameters[f"layers.{i}.{name}"] for name in x.Params._fields))
             for i, x in enumerate(self.layers)
-        )
-        phi = xp.matmul(visible.rescale(v), parameters["weights.0.matrix"])
-        energy = visible.unit_energy(xp, lower, v)
+        ]
+        visible = self.layers[0]
+        scaled = visible.unit_rescale(xp, params[0], v)
+        energy = visible.unit_energy(xp, params[0], v)
+        if 0 in self.lateral:
+            energy = energy + Lateral.energy_of(xp, parameters["lateral.0.matrix"], scaled)
         if beta is not None:
             energy = energy * (beta[:, 0] if getattr(beta, "shape", ()) else beta)
-        return energy - xp.sum(hidden.unit_log_partition(xp, upper, phi, beta), axis=1)
+        if self.num_layers == 1:
+            return energy
+        phi = xp.matmul(scaled, parameters["weights.0.matrix"])
+        hidden = self.layers[1]
+        return energy - xp.sum(hidden.unit_log_partition(xp, params[1], phi, beta), axis=1)
 
     def free_energy_difference(
         self, parameters: Mapping[str, Any], v_data: Any, v_model: Any, sample_weight: Any = None
@@ -286,7 +428,9 @@ class BoltzmannMachine:
         """<F(v)>_data - <F(v)>_model, the objective whose gradient is that of the likelihood.
 
         With v_model held fixed, its gradient with respect to the parameters equals
-        `gradient(data_state(v_data), data_state(v_model))` where the layers have no penalties.
+        `gradient(data_state(v_data), data_state(v_model))` where the layers have no penalties;
+        with respect to lateral couplings once `Lateral.of_pairs` has added up both entries of a
+        pair.
 
         Parameters
         ----------
@@ -321,16 +465,7 @@ class BoltzmannMachine:
         -------
         Gradient
         """
-        rescaled = [x.rescale(units) for x, units in zip(self.layers, state, strict=True)]
-        layers = [
-            x.derivatives(state[i], *self._neighbours(i, state), sample_weight=sample_weight)
-            for i, x in enumerate(self.layers)
-        ]
-        weights = [
-            w.derivatives(rescaled[i], rescaled[i + 1], sample_weight=sample_weight)
-            for i, w in enumerate(self.weights)
-        ]
-        return Gradient(layers, weights)
+        return energy_gradient.derivatives(self, state, sample_weight=sample_weight)
 
     def gradient(
         self,
@@ -343,7 +478,10 @@ class BoltzmannMachine:
         """Gradient of the negative log-likelihood: derivatives(data) - derivatives(model).
 
         Each penalty enters once, on the difference. Hidden units may be samples or conditional
-        means in either state; means have the smaller variance.
+        means in either state; means have the smaller variance. Gaussian units, whose energy is not
+        linear in them, are given one way in both states (see `GaussianLayer.derivatives`). Layers
+        with lateral couplings are given as samples, whose products the gradient averages, or as
+        means of independent units (`mean_field`).
 
         Parameters
         ----------
@@ -352,134 +490,16 @@ class BoltzmannMachine:
         sample_weight : array (num_samples,), optional
             Weights of the data that add up to 1, in place of equal ones.
         offsets : sequence of array (num_units,), optional
-            One a layer: give the centred gradient (see `centering`) in ordinary parameters.
+            One a layer: give the centred gradient (see `centering`) in ordinary parameters. They
+            are subtracted from the rescaled units.
 
         Returns
         -------
         Gradient
         """
-        data, model = list(data_state), list(model_state)
-        layers = []
-        for i, x in enumerate(self.layers):
-            first = x.derivatives(
-                data[i], *self._neighbours(i, data_state), sample_weight=sample_weight
-            )
-            second = x.derivatives(model[i], *self._neighbours(i, model_state))
-            layers.append(_difference(first, second))
-        data = [x.rescale(units) for x, units in zip(self.layers, data, strict=True)]
-        model = [x.rescale(units) for x, units in zip(self.layers, model, strict=True)]
-        if offsets is not None:
-            # centring the small arrays costs less than rank-one updates of the matrix
-            data = [units - o for units, o in zip(data, offsets, strict=True)]
-            model = [units - o for units, o in zip(model, offsets, strict=True)]
-        weights = [
-            _difference(
-                w.derivatives(data[i], data[i + 1], sample_weight=sample_weight),
-                w.derivatives(model[i], model[i + 1]),
-            )
-            for i, w in enumerate(self.weights)
-        ]
-        if offsets is not None:
-            for i, (matrix,) in enumerate(weights):
-                lower, upper = layers[i].loc, layers[i + 1].loc
-                xp = get_array_module(matrix)
-                lower -= xp.matmul(matrix, offsets[i + 1])
-                upper -= xp.matmul(offsets[i], matrix)
-        return Gradient(
-            [_penalised(x, d) for x, d in zip(self.layers, layers, strict=True)],
-            [_penalised(w, d) for w, d in zip(self.weights, weights, strict=True)],
+        return energy_gradient.gradient(
+            self, data_state, model_state, sample_weight=sample_weight, offsets=offsets
         )
-
-    def parameter_step(self, deltas: Any) -> None:
-        """theta <- theta - delta in place, then the constraints.
-
-        Parameters
-        ----------
-        deltas : Gradient
-        """
-        for part, delta in zip(self.layers, deltas.layers, strict=True):
-            part.parameter_step(delta)
-        for coupling, delta in zip(self.weights, deltas.weights, strict=True):
-            coupling.parameter_step(delta)
-        self.enforce_constraints()
-
-    def enforce_constraints(self) -> None:
-        """Apply every constraint of every layer and coupling."""
-        for part in (*self.layers, *self.weights):
-            part.enforce_constraints()
-
-    def get_penalties(self) -> dict[str, float]:
-        """Values of all penalties, named as the parameters they are on; waits for the device."""
-        found = {}
-        for group, parts in (("layers", self.layers), ("weights", self.weights)):
-            for i, part in enumerate(parts):
-                for name, value in part.get_penalties().items():
-                    found[f"{group}.{i}.{name}"] = value
-        return found
-
-    # ---- configuration and files
-
-    def config(self) -> dict[str, Any]:
-        """Everything but the arrays, in a dictionary that JSON can hold."""
-        return {
-            "layers": [x.get_config() for x in self.layers],
-            "weights": [w.get_config() for w in self.weights],
-            "dtype": str(self.dtype),
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, device: Any = None) -> "BoltzmannMachine":
-        """Build the machine that `config` described, with all parameters zero.
-
-        Raises
-        ------
-        ParameterError
-            For a dictionary that describes no machine.
-        """
-        try:
-            layers, weights = config["layers"], config["weights"]
-            dtype = config["dtype"]
-        except (KeyError, TypeError) as error:
-            raise ParameterError(
-                f"BoltzmannMachine.from_config: {config!r} does not describe a machine"
-            ) from error
-        parts: list[Any] = [Layer.from_config(c) for c in layers]
-        couplings: list[Any] = [Layer.from_config(c) for c in weights]
-        return cls(parts, dtype=dtype, device=device, weights=couplings)
-
-    def save(self, path: Any, **metadata: Any) -> None:
-        """Write parameters and configuration to a file (safetensors and JSON, no pickle)."""
-        from gpugrad.boltzmann.checkpoint import save_model
-
-        save_model(self, path, **metadata)
-
-    @staticmethod
-    def load(path: Any, *, device: Any = None) -> "BoltzmannMachine":
-        """Read a machine that `save` wrote.
-
-        Raises
-        ------
-        ModelFileError
-            For a file that is truncated, foreign, or of another version.
-        """
-        from gpugrad.boltzmann.checkpoint import load_model
-
-        return load_model(path, device=device)
-
-
-def _difference(first: Any, second: Any) -> Any:
-    """first - second, written into the arrays of `first`."""
-    for a, b in zip(first, second, strict=True):
-        a -= b
-    return first
-
-
-def _penalised(layer: Layer, deriv: Any) -> Any:
-    if not layer.penalties:
-        return deriv
-    return type(deriv)(
-        **{name: layer.get_penalty_grad(d, name) for name, d in deriv._asdict().items()}
-    )
 
 
 def RBM(
@@ -500,7 +520,9 @@ def RBM(
     ----------
     n_visible, n_hidden : int
     visible, hidden : str
-        Unit types, as `layers.get` knows them: "bernoulli", "ising".
+        Unit types, as `layers.get` knows them: "bernoulli", "ising", "gaussian", "exponential",
+        "relu", "truncated_exponential". Machines with Potts units, which need a number of states,
+        are made by `BoltzmannMachine`.
     dtype : dtype, optional
     device : str or Device, optional
     rng : Generator, optional

@@ -4,17 +4,18 @@
 never looks at a value on the host, so that it can be queued on a device without waiting.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State, check_beta, namespace_for, positive_int
 from gpugrad.errors import ParameterError
 
-__all__ = ["GibbsInfo", "Step", "clamp_mask", "gibbs", "start_from_data"]
+__all__ = ["GibbsInfo", "Step", "clamp_mask", "clamp_masks", "gibbs", "start_from_data"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class GibbsInfo:
     expected : State
         The new state with every odd layer (the hidden one of two) at its conditional mean given the
         others: the negative phase of a gradient, of smaller variance than the samples and, unlike
-        the mean met half a step earlier, belonging to the new visible units.
+        the mean met half a step earlier, belonging to the new visible units. Clamped units keep
+        their values; a layer with lateral couplings, whose mean has no closed form, its samples.
     """
 
     expected: State
@@ -35,27 +37,62 @@ class GibbsInfo:
 Step = Callable[[Generator, BoltzmannMachine, State], tuple[State, GibbsInfo]]
 
 
-def clamp_mask(model: BoltzmannMachine, mask: Any) -> Any:
+def clamp_mask(model: BoltzmannMachine, mask: Any, layer: int = 0) -> Any:
     """Check a clamp mask and bring it to the model's device.
 
     Parameters
     ----------
     model : BoltzmannMachine
-    mask : array_like of bool (num_visible,) or (num_samples, num_visible)
-        True where a visible unit keeps its value.
+    mask : array_like of bool (num_units,) or (num_samples, num_units)
+        True where a unit keeps its value. For Potts units also one value a site; a site is held
+        where all of its columns are.
+    layer : int
+        The layer that it is for.
+
+    Raises
+    ------
+    ParameterError
+        Another dtype or shape.
     """
     xp = namespace_for() if not hasattr(mask, "shape") else namespace_for(mask)
     mask = xp.asarray(mask)
-    if (
-        mask.dtype != bool
-        or mask.ndim not in (1, 2)
-        or (mask.shape[-1] != model.layers[0].num_units)
-    ):
+    of = model.layers[layer]
+    width = unit_size(of)
+    units = of.num_units // width
+    if mask.dtype != bool or mask.ndim not in (1, 2) or mask.shape[-1] not in (of.num_units, units):
+        name = "clamp" if layer == 0 else f"clamp[{layer}]"
         raise ParameterError(
-            f"gibbs: clamp is {mask.dtype} of shape {tuple(mask.shape)}, expected bool "
-            f"({model.layers[0].num_units},)"
+            f"gibbs: {name} is {mask.dtype} of shape {tuple(mask.shape)}, expected bool "
+            f"({of.num_units},)"
         )
+    if width > 1:
+        if mask.shape[-1] == of.num_units:
+            mask = xp.all(mask.reshape(*mask.shape[:-1], units, width), axis=-1)
+        mask = xp.repeat(mask, width, axis=-1)
     return to_device(mask, model.device)
+
+
+def clamp_masks(model: BoltzmannMachine, clamp: Any) -> dict[int, Any]:
+    """The masks of a `clamp` argument by layer; True stands for a whole layer.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    clamp : None, mask of the visible layer, or {layer: mask or True}
+    """
+    if clamp is None:
+        return {}
+    if not isinstance(clamp, Mapping):
+        clamp = {0: clamp}
+    for layer in clamp:
+        if layer not in range(model.num_layers):
+            raise ParameterError(
+                f"gibbs: clamp names layer {layer!r}, expected one of 0 ... {model.num_layers - 1}"
+            )
+    return {
+        layer: True if mask is True else clamp_mask(model, mask, layer)
+        for layer, mask in clamp.items()
+    }
 
 
 def start_from_data(rng: Generator, model: BoltzmannMachine, visible: Any) -> tuple[State, State]:
@@ -65,7 +102,7 @@ def start_from_data(rng: Generator, model: BoltzmannMachine, visible: Any) -> tu
     ----------
     rng : Generator
     model : BoltzmannMachine
-        Of two layers.
+        Of two layers, the hidden one without lateral couplings.
     visible : array (num_samples, num_visible)
 
     Returns
@@ -75,6 +112,7 @@ def start_from_data(rng: Generator, model: BoltzmannMachine, visible: Any) -> tu
     expected : State
         The data with hidden units at their conditional means: the positive phase of a gradient.
     """
+    model._summable("start_from_data")
     field = model.field(1, State((visible, None)))
     hidden, mean = model.layers[1].draw(field, rng=rng, mean=True, out=field)
     return State((visible, hidden)), State((visible, mean))
@@ -86,14 +124,19 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
         h --> v --> h --> v --> h        two layers, k = 2
         old                     new, with its mean in `info`
 
+    A layer with lateral couplings is swept colour by colour, each block of units that are not
+    coupled given all others; with a dense J that is one unit after the other.
+
     Parameters
     ----------
     k : int
         Sweeps, at least 1.
     beta : float or array (num_samples, 1), optional
         Inverse temperatures.
-    clamp : array of bool (num_visible,) or (num_samples, num_visible), optional
-        Visible units that keep the value they have in the state; on the model's device.
+    clamp : array of bool or dict, optional
+        Units that keep the value they have in the state: a mask (num_visible,) or (num_samples,
+        num_visible) of visible units, or {layer: mask} for any layers, where True holds a whole
+        layer. On the model's device.
     donate : bool
         Write the new samples over the arrays of the state that is passed in, which allocates
         nothing. The caller then uses the returned state only.
@@ -102,37 +145,53 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
     -------
     step : callable
         `state, info = step(rng, model, state)`. The entries of even layers need not be given
-        (None) unless units are clamped. Memory does not grow with k.
+        (None) unless they have clamped units or lateral couplings. Memory does not grow with k.
 
     Raises
     ------
     ParameterError
-        k below 1; clamp or beta of a shape that does not fit.
+        k below 1; clamp or beta of a shape that does not fit; a layer is None that has to be given.
     """
     positive_int("gibbs", "k", k)
 
     def step(rng: Generator, model: BoltzmannMachine, state: State) -> tuple[State, GibbsInfo]:
         units = list(state)
-        check_beta("gibbs", beta, units[1].shape[0])
-        mask = None if clamp is None else clamp_mask(model, clamp)
-        held = None if mask is None else units[0].copy()
+        check_beta("gibbs", beta, state.num_samples)
+        masks = clamp_masks(model, clamp)
+        _check_given(model, units, masks)
+        held = {i: units[i].copy() for i, mask in masks.items() if mask is not True}
         reusable = [donate] * len(units)
         means: list[Any] = []
 
         def half_sweep(first: int, want_means: bool) -> None:
             for i in range(first, model.num_layers, 2):
+                mask = masks.get(i)
+                if mask is True:
+                    means.append(units[i])
+                    continue
+                if i in model.lateral:
+                    units[i] = _sweep_inside(
+                        rng, model, i, State(tuple(units)), beta, mask, reusable[i]
+                    )
+                    reusable[i] = True
+                    means.append(units[i])
+                    continue
                 layer = model.layers[i]
                 out = units[i] if reusable[i] else None
                 field = model.field(i, State(tuple(units)), out=out)
                 sample, mean = layer.draw(field, beta, rng=rng, mean=want_means, out=field)
                 units[i], reusable[i] = sample, True
+                if mask is not None:
+                    xp = namespace_for(sample)
+                    xp.copyto(sample, held[i], where=mask)
+                    if want_means:
+                        xp.copyto(mean, held[i], where=mask)
                 if want_means:
                     means.append(mean)
-            if first == 0 and mask is not None:
-                namespace_for(units[0]).copyto(units[0], held, where=mask)
 
         for sweep in range(k):
             half_sweep(0, want_means=False)
+            means.clear()
             half_sweep(1, want_means=sweep == k - 1)
         new = State(tuple(units))
         expected = list(units)
@@ -140,3 +199,39 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
         return new, GibbsInfo(State(tuple(expected)))
 
     return step
+
+
+def _check_given(model: BoltzmannMachine, units: list[Any], masks: Mapping[int, Any]) -> None:
+    for i, values in enumerate(units):
+        if values is None and (i % 2 or i in masks or i in model.lateral):
+            why = (
+                "clamped units"
+                if i in masks
+                else "lateral couplings"
+                if i in model.lateral
+                else "an odd number"
+            )
+            raise ParameterError(
+                f"gibbs: layer {i} of the state is None, expected values: the layer has {why}"
+            )
+
+
+def _sweep_inside(
+    rng: Generator,
+    model: BoltzmannMachine,
+    i: int,
+    state: State,
+    beta: Any,
+    mask: Any,
+    overwrite: bool,
+) -> Any:
+    """New values of a layer with lateral couplings, all its blocks drawn once."""
+    layer = model.layers[i]
+    units = state[i] if overwrite else state[i].copy()
+    field = model.field(i, state) if model.num_layers > 1 else None
+
+    def draw(phi: Any, params: Any) -> Any:
+        return layer.draw(phi, beta, rng=rng, out=phi, params=params)[0]
+
+    model.lateral[i].update_(layer, units, field, draw, held=mask)
+    return units

@@ -1,6 +1,7 @@
 """States of a machine, the namespace that values bring, and the checks on what comes in."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,15 +43,34 @@ class State:
     @property
     def num_samples(self) -> int:
         """Number of samples in the batch."""
-        return self.units[0].shape[0]
+        return next(units.shape[0] for units in self.units if units is not None)
 
     def replace(self, layer: int, units: Any) -> "State":
         """The state with the values of one layer exchanged."""
         return State((*self.units[:layer], units, *self.units[layer + 1 :]))
 
     def copy(self) -> "State":
-        """A state that shares no memory with this one."""
-        return State(tuple(units.copy() for units in self.units))
+        """A state that shares no memory with this one; entries of None stay None."""
+        return State(tuple(None if units is None else units.copy() for units in self.units))
+
+    @property
+    def cold(self) -> "State":
+        """The states at inverse temperature 1: this one. A sampler's own state may hold more."""
+        return self
+
+    def arrays(self) -> dict[str, Any]:
+        """The arrays by the number of their layer, for a checkpoint; None has no entry."""
+        return {str(i): units for i, units in enumerate(self.units) if units is not None}
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> "State":
+        """A state of the same layers with the arrays that `arrays` gave.
+
+        Raises
+        ------
+        KeyError
+            An array is missing.
+        """
+        return State(tuple(None if x is None else arrays[str(i)] for i, x in enumerate(self.units)))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.units)
@@ -58,7 +78,7 @@ class State:
     def __len__(self) -> int:
         return len(self.units)
 
-    def __getitem__(self, layer: int) -> Any:
+    def __getitem__(self, layer: Any) -> Any:
         return self.units[layer]
 
 
@@ -113,7 +133,8 @@ def check_data(
 
     Values between the two states of a unit are accepted and mean expected values: grey values in
     [0, 1] are probabilities of a Bernoulli unit, values in [-1, 1] are means of an Ising unit.
-    They are floating-point numbers; integers and booleans have to be states.
+    They are floating-point numbers; integers and booleans have to be states. Units without states,
+    like Gaussian ones, take every finite value in their range.
 
     Parameters
     ----------
@@ -153,17 +174,29 @@ def check_data(
             f"{function}: data lies in [{smallest:g}, {largest:g}], "
             f"{layer.layer_type} units take values in [{low:g}, {high:g}]"
         )
-    if (support or data.dtype.kind in "biu") and not bool(xp.all((data == low) | (data == high))):
+    if smallest == -math.inf or largest == math.inf:
+        raise DataError(f"{function}: data has infinite values, expected finite ones")
+    layer.check_rows(data, function)
+    states_only = bool(layer.support) and (support or data.dtype.kind in "biu")
+    if states_only and not bool(xp.all(_is_state(xp, data, layer.support))):
+        known = " and ".join(f"{s:g}" for s in layer.support)
         if data.dtype.kind != "f":
             # 0 and 1 meant for Bernoulli units would pass for means of Ising units
             raise DataError(
                 f"{function}: data of {data.dtype} has values that are no states of "
-                f"{layer.layer_type} units, expected {low:g} and {high:g}, or means as floats"
+                f"{layer.layer_type} units, expected {known}, or means as floats"
             )
         raise DataError(
             f"{function}: data has values between {low:g} and {high:g}; the probability of a "
-            f"sample is defined for the states {low:g} and {high:g} only"
+            f"sample is defined for the states {known} only"
         )
     if str(data.dtype) != str(model.dtype):
         data = data.astype(model.dtype)
     return to_device(data, model.device)
+
+
+def _is_state(xp: Any, data: Any, support: tuple[float, ...]) -> Any:
+    found = data == support[0]
+    for s in support[1:]:
+        found = found | (data == s)
+    return found

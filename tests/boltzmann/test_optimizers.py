@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpugrad.boltzmann import optimizers
-from gpugrad.boltzmann.optimizers import SGD
+from gpugrad.boltzmann.optimizers import SGD, Adam, Nesterov, RMSProp
 from gpugrad.errors import ParameterError
 
 
@@ -64,3 +64,88 @@ def test_unknown_optimizers_and_settings_are_refused():
         optimizers.from_config({"name": "lion"})
     with pytest.raises(ParameterError, match="sgd does not take"):
         optimizers.from_config({"name": "sgd", "beta": 1})
+
+
+# ---- the others, by their recurrences
+
+
+def expected_steps(optimizer, rate, n=5):
+    """Parameters after the gradients above, one entry at a time in Python floats."""
+    found = {"a": np.array([1.0, -2.0]), "W": np.ones((2, 3))}
+    for name, start in found.items():
+        for i in np.ndindex(*start.shape):
+            theta, v, s = float(start[i]), 0.0, 0.0
+            for t, gradient in enumerate(gradients(n), start=1):
+                g = float(gradient[name][i])
+                if isinstance(optimizer, Nesterov):
+                    v = optimizer.momentum * v + rate * g
+                    theta -= optimizer.momentum * v + rate * g
+                elif isinstance(optimizer, RMSProp):
+                    s = optimizer.decay * s + (1 - optimizer.decay) * g * g
+                    theta -= rate * g / (s**0.5 + optimizer.eps)
+                else:
+                    v = optimizer.beta1 * v + (1 - optimizer.beta1) * g
+                    s = optimizer.beta2 * s + (1 - optimizer.beta2) * g * g
+                    m, w = v / (1 - optimizer.beta1**t), s / (1 - optimizer.beta2**t)
+                    theta -= rate * m / (w**0.5 + optimizer.eps)
+            start[i] = theta
+    return found
+
+
+OTHERS = [Nesterov(0.8), Nesterov(0.0), RMSProp(0.7, 1e-3), Adam(), Adam(0.5, 0.9, 1e-2)]
+
+
+@pytest.mark.parametrize("optimizer", OTHERS, ids=repr)
+def test_recurrences_are_those_of_the_papers(xp, host, optimizer):
+    found = run(xp, host, optimizer, gradients(), 0.1)
+    for name, p in expected_steps(optimizer, 0.1).items():
+        assert np.allclose(found[name], p, rtol=1e-12)
+
+
+def test_the_first_step_of_adam_is_the_rate(xp, host):
+    """Freed of its bias to 0, the first step is the sign of the gradient, whatever its size."""
+    g = {"a": np.array([1e-4, -30.0]), "W": np.full((2, 3), 7.0)}
+    found = run(xp, host, Adam(), [g], 0.1)
+    assert np.allclose(found["a"], [0.9, -1.9], atol=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", OTHERS, ids=repr)
+def test_all_of_them_find_the_bottom_of_a_valley(xp, host, optimizer):
+    parameters = {"a": xp.array([1.0, -2.0])}
+    state = optimizer.init(parameters)
+    for step in range(2000):
+        gradient = {"a": parameters["a"] * xp.array([1.0, 10.0])}
+        optimizer.update_(parameters, gradient, state, 0.02 * (1 - step / 2000))
+    assert np.abs(host(parameters["a"])).max() < 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("optimizer", OTHERS, ids=repr)
+def test_zero_gradients_move_nothing_in_any_dtype(xp, host, optimizer, dtype):
+    parameters = {"a": xp.ones(3, dtype=dtype)}
+    state = optimizer.init(parameters)
+    for _ in range(3):
+        optimizer.update_(parameters, {"a": xp.zeros(3, dtype=dtype)}, state, 0.1)
+    assert str(parameters["a"].dtype) == dtype and host(parameters["a"]).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("optimizer", OTHERS, ids=repr)
+def test_they_come_back_from_their_configuration(optimizer):
+    made = optimizers.from_config(optimizer.get_config())
+    assert type(made) is type(optimizer) and made.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize(
+    "kind, settings, message",
+    [
+        (Nesterov, {"momentum": 1}, r"Nesterov: momentum is 1, expected a number in \[0, 1\)"),
+        (RMSProp, {"decay": -0.1}, "RMSProp: decay is -0.1"),
+        (RMSProp, {"eps": 0}, "RMSProp: eps is 0, expected a finite number above 0"),
+        (Adam, {"beta1": 1.0}, "Adam: beta1 is 1.0"),
+        (Adam, {"beta2": float("nan")}, "Adam: beta2 is nan"),
+        (Adam, {"eps": "small"}, "Adam: eps is 'small'"),
+    ],
+)
+def test_their_settings_out_of_range_are_refused(kind, settings, message):
+    with pytest.raises(ParameterError, match=message):
+        kind(**settings)

@@ -16,6 +16,7 @@ from gpugrad.boltzmann.samplers import gibbs, start_from_data
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import ParameterError
 
+from .joint import joint_machine
 from .machines import PAIRINGS, device_like, host, small_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
@@ -170,6 +171,53 @@ def test_even_and_odd_layers_of_a_deep_machine_alternate(xp):
     np.testing.assert_array_equal(host(info.expected[2]), host(state[2]))
     mean = model.conditional_mean(1, state)
     np.testing.assert_allclose(host(info.expected[1]), host(mean), atol=1e-13)
+
+
+DEEP = (("ising", "bernoulli", "potts", "ising"), (2, 2, 2, 2))
+
+
+def test_four_layers_of_any_units_have_the_exact_moments(xp):
+    """Means of all units and products of neighbours against enumeration; false alarm 1e-7."""
+    model, exact = joint_machine(xp, *DEEP)
+    rng = Generator(17)
+    state, info = gibbs(30)(rng, model, model.random_state(6000, rng=rng))
+    found = [host(x) for x in state]
+    z = [deviates(x, exact.mean(i)) for i, x in enumerate(found)]
+    for i in range(3):
+        products = found[i][:, :, None] * found[i + 1][:, None, :]
+        z.append(deviates(products, -exact.moments(f"weights.{i}.matrix")).ravel())
+    z = np.concatenate(z)
+    assert z.max() < limit(z.size, 1e-7)
+    for i in (1, 3):
+        mean = host(model.conditional_mean(i, state))
+        np.testing.assert_allclose(host(info.expected[i]), mean, atol=1e-13)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_any_layer_of_a_deep_machine_can_be_held(layer):
+    """Means of all other layers given a state of this one; false alarm 1e-7 a layer."""
+    model, exact = joint_machine(np, *DEEP)
+    n, rng = 6000, Generator(18)
+    held = exact.units[layer][100]
+    start = model.random_state(n, rng=rng).replace(layer, np.tile(held, (n, 1)))
+    state, info = gibbs(30, clamp={layer: True})(rng, model, start)
+    for units in (state[layer], info.expected[layer]):
+        np.testing.assert_array_equal(units, start[layer])
+    keep = exact.rows(layer, held)
+    z = [deviates(x, exact.mean(i, keep)) for i, x in enumerate(state) if i != layer]
+    z = np.concatenate(z)
+    assert z.max() < limit(z.size, 1e-7)
+
+
+def test_a_layer_that_has_to_be_given_is_named():
+    model, _ = joint_machine(np, *DEEP)
+    state = model.random_state(3, rng=Generator(0))
+    for layer, clamp, why in ((1, None, "an odd number"), (2, {2: True}, "clamped units")):
+        with pytest.raises(ParameterError, match=f"layer {layer} of the state is None.*{why}"):
+            gibbs(1, clamp=clamp)(Generator(0), model, state.replace(layer, None))
+    model, _ = joint_machine(np, ("ising", "ising"), (3, 2), (0,))
+    with pytest.raises(ParameterError, match="layer 0 of the state is None.*lateral couplings"):
+        gibbs()(Generator(0), model, State((None, np.ones((2, 2)))))
 
 
 @pairings

@@ -18,6 +18,12 @@ def test_a_state_is_its_layers():
     assert [x is y for x, y in zip(state, (v, h), strict=True)] == [True, True]
 
 
+def test_entries_may_be_missing():
+    state = State((None, np.ones((5, 2))))
+    assert state.num_samples == 5
+    assert state.copy().visible is None
+
+
 def test_replace_changes_one_layer_of_a_new_state():
     v, h, u = np.zeros((5, 3)), np.ones((5, 2)), np.ones((5, 3))
     state = State((v, h))

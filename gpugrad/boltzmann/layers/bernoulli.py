@@ -3,7 +3,9 @@
 from collections import namedtuple
 from typing import Any
 
+from gpugrad.boltzmann.layers.magnetization import MagnetizationBernoulli
 from gpugrad.boltzmann.layers.spin import SpinLayer
+from gpugrad.boltzmann.state import namespace_for
 
 __all__ = ["BernoulliLayer", "ParamsBernoulli"]
 
@@ -28,6 +30,7 @@ class BernoulliLayer(SpinLayer):
     support = (0.0, 1.0)
     data_range = (0.0, 1.0)
     neutral = 0.5
+    Magnetization = MagnetizationBernoulli
 
     @staticmethod
     def unit_log_partition(xp: Any, params: Any, phi: Any, beta: Any = None) -> Any:
@@ -62,6 +65,25 @@ class BernoulliLayer(SpinLayer):
         array or Tensor (num_samples, num_units)
         """
         return self._log_partition(B - A)
+
+    def grad_log_partition_function(self, B: Any, A: Any = 0) -> ParamsBernoulli:
+        """Derivative of `log_partition_function` with respect to loc, averaged over the batch.
+
+        Parameters
+        ----------
+        B : array or Tensor (num_samples, num_units)
+            External field.
+        A : array, Tensor or number, optional
+            Diagonal quadratic interaction.
+
+        Returns
+        -------
+        ParamsBernoulli
+            `loc`: mean over the samples of sigmoid(loc + B - A), (num_units,).
+        """
+        field = B - A
+        xp = namespace_for(field, self.params.loc)
+        return ParamsBernoulli(xp.mean(self.unit_mean(xp, self.params, field), axis=0))
 
     @staticmethod
     def _loc_of_mean(xp: Any, mean: Any, half_count: float) -> Any:

@@ -3,6 +3,7 @@
 from collections import namedtuple
 from typing import Any
 
+from gpugrad.boltzmann.layers.magnetization import MagnetizationIsing
 from gpugrad.boltzmann.layers.spin import SpinLayer
 
 __all__ = ["IsingLayer", "ParamsIsing"]
@@ -28,6 +29,7 @@ class IsingLayer(SpinLayer):
     support = (-1.0, 1.0)
     data_range = (-1.0, 1.0)
     neutral = 0.0
+    Magnetization = MagnetizationIsing
 
     @staticmethod
     def unit_log_partition(xp: Any, params: Any, phi: Any, beta: Any = None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from gpugrad.backend.array_module import asnumpy, device_of, to_device
 from gpugrad.boltzmann import constraints as constraint_table
 from gpugrad.boltzmann import penalties as penalty_table
-from gpugrad.errors import ModelFileError, ParameterError
+from gpugrad.errors import MissingExtraError, ModelFileError, ParameterError
 
 __all__ = ["Layer", "ParamsLayer", "get"]
 
@@ -33,8 +33,16 @@ class Layer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "layer_type" in cls.__dict__:
-            _LAYERS[cls.layer_type] = cls
+        if "layer_type" not in cls.__dict__:
+            return
+        known = _LAYERS.get(cls.layer_type)
+        # the same class may be defined anew, as a cell of a notebook does when it is run again
+        if known is not None and _path(known) != _path(cls):
+            raise ParameterError(
+                f"{cls.__name__}: layer_type is {cls.layer_type!r}, which {_path(known)} has, "
+                "expected a name of its own"
+            )
+        _LAYERS[cls.layer_type] = cls
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.params: Any = self.Params(*args, **kwargs)
@@ -193,16 +201,32 @@ class Layer:
     def save_params(self, store: Any, key: str) -> None:
         """Write the parameters into a pandas.HDFStore, one table a parameter below `key`.
 
+        PyTables unpickles attributes of the files it opens, which can run code: such files are for
+        one's own use. A machine to pass on is saved by `BoltzmannMachine.save`.
+
         Parameters
         ----------
         store : pandas.HDFStore
         key : str
             Path inside the store.
-        """
-        import pandas
 
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError(
+                'save_params: needs the packages pandas and tables: pip install "gpugrad[hdf]"'
+            ) from error
         for name, array in self.params._asdict().items():
-            store.put(f"{key}/{name}", pandas.DataFrame(asnumpy(array)))
+            host = asnumpy(array)
+            if host.dtype.itemsize < 4:
+                host = host.astype("float32")  # HDFStore has no half precision
+            # without times two files of equal parameters are equal
+            store.put(f"{key}/{name}", pandas.DataFrame(host), track_times=False)
 
     def load_params(self, store: Any, key: str) -> None:
         """Read what `save_params` wrote.
@@ -244,4 +268,11 @@ def get(key: Any) -> "type[Layer]":
     for name, kind in _LAYERS.items():
         if wanted in (name, kind.__name__.lower()):
             return kind
-    raise ParameterError(f"layers.get: no layer {key!r}, known are {sorted(_LAYERS)}")
+    raise ParameterError(
+        f"layers.get: no layer {key!r}, known are {sorted(_LAYERS)} (a class of one's own has to "
+        "be defined, or imported, before)"
+    )
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,6 +1,6 @@
 """What Bernoulli and Ising units share: two states, one field `loc`, energy -loc s."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer, batch_mean
@@ -12,6 +12,9 @@ __all__ = ["SpinLayer"]
 
 class SpinLayer(UnitLayer):
     """A layer of two-valued units with energy -sum_i loc_i s_i."""
+
+    #: The class of this layer's magnetisations.
+    Magnetization: ClassVar[Any]
 
     @staticmethod
     def unit_energy(xp: Any, params: Any, units: Any) -> Any:
@@ -110,6 +113,51 @@ class SpinLayer(UnitLayer):
         """
         check_beta("derivatives", beta, vis.shape[0])
         return self.Params(-batch_mean(namespace_for(vis), vis, sample_weight))
+
+    # ---- magnetisations of the TAP free energy
+
+    def get_zero_magnetization(self) -> Any:
+        """A magnetisation whose expectations (num_units,) are all 0."""
+        return self.Magnetization(namespace_for(self.params.loc).zeros_like(self.params.loc))
+
+    def get_random_magnetization(
+        self, *, rng: Generator | None = None, num_samples: int | None = None, eps: float = 1e-6
+    ) -> Any:
+        """A magnetisation with expectations uniform between the two states of the units.
+
+        Parameters
+        ----------
+        rng : Generator, optional
+            The generator to draw from; the default one if None.
+        num_samples : int, optional
+            Give so many of them, (num_samples, num_units), in place of one, (num_units,).
+        eps : float
+            How far from the states themselves the expectations are kept: a part of their distance.
+        """
+        generator = default_generator() if rng is None else rng
+        shape = (self.num_units,) if num_samples is None else (num_samples, self.num_units)
+        drawn = generator.uniform(shape, "float64", device=self.device)
+        drawn = namespace_for(drawn).clip(drawn, eps, 1 - eps)
+        low, high = self.support
+        return self.Magnetization((low + (high - low) * drawn).astype(self.dtype))
+
+    def GFE_derivatives(self, mag: Any, *, sample_weight: Any = None) -> Any:
+        """Derivative of the Gibbs free energy with respect to loc: minus the expectations.
+
+        Parameters
+        ----------
+        mag : magnetisation
+            Of this layer; of several the mean is taken.
+        sample_weight : array (num_samples,), optional
+            Weights that add up to 1, in place of equal ones.
+
+        Returns
+        -------
+        namedtuple
+            `loc`: array (num_units,).
+        """
+        m = mag.expectation().reshape(-1, self.num_units)
+        return self.Params(-batch_mean(namespace_for(m), m, sample_weight))
 
     def online_param_update(self, data: Any) -> None:
         """Fit loc to all the data seen so far by keeping exact running means.

@@ -75,7 +75,7 @@ class Weights(Layer):
         hid : array or Tensor (num_samples, upper units)
             Rescaled units of the upper layer.
         """
-        xp = namespace_for(vis, hid)
+        xp = namespace_for(vis, hid, self.params.matrix)
         return -xp.sum(xp.matmul(vis, self.params.matrix) * hid, axis=1)
 
     def derivatives(
@@ -104,6 +104,45 @@ class Weights(Layer):
         else:
             scaled = hid * -sample_weight[:, None]
         return ParamsWeights(xp.matmul(vis.T, scaled, out=out))
+
+    def GFE_derivatives(
+        self, vis: Any, hid: Any, *, order: int = 2, sample_weight: Any = None
+    ) -> ParamsWeights:
+        """Derivative of the Gibbs free energy of layers of two-valued units with respect to W.
+
+        -m_lo m_up^T - W * (c_lo c_up^T) - 1/2 W * W * (k_lo k_up^T), with the variances c and, at
+        third order alone, the third cumulants k.
+
+        Parameters
+        ----------
+        vis, hid : magnetisation
+            Of the lower and of the upper layer; of several the mean is taken.
+        order : {2, 3}
+        sample_weight : array (num_samples,), optional
+            Weights that add up to 1, in place of equal ones.
+
+        Returns
+        -------
+        ParamsWeights
+        """
+        W = self.params.matrix
+        xp = namespace_for(W)
+
+        def product(lower: Any, upper: Any) -> Any:
+            lower, upper = lower.reshape(-1, self.shape[0]), upper.reshape(-1, self.shape[1])
+            if sample_weight is None:
+                return xp.matmul(lower.T, upper * (-1.0 / upper.shape[0]))
+            return xp.matmul(lower.T, upper * -sample_weight[:, None])
+
+        derivative = product(vis.variance(), hid.variance())
+        if order == 3:
+            third = product(vis.third_cumulant(), hid.third_cumulant())
+            third *= 0.5
+            third *= W
+            derivative += third
+        derivative *= W
+        derivative += product(vis.expectation(), hid.expectation())
+        return ParamsWeights(derivative)
 
     def get_config(self) -> dict[str, Any]:
         """Type, shape, dtype, penalties and constraints."""

@@ -1,6 +1,7 @@
 """What all layers share: parameters, penalties, constraints, configuration, files."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gpugrad.boltzmann.layers import (
     get,
 )
 from gpugrad.boltzmann.penalties import L1Penalty, L2Penalty
-from gpugrad.errors import ModelFileError, ParameterError
+from gpugrad.errors import MissingExtraError, ModelFileError, ParameterError
 
 from ..machines import device_like, host
 
@@ -162,7 +163,8 @@ def test_get_names_the_known_types():
 class Store(dict):
     """The two methods of pandas.HDFStore that layers call."""
 
-    put = dict.__setitem__
+    def put(self, key, value, *, track_times):
+        self[key] = value
 
     def get(self, key):
         return self[key]
@@ -193,3 +195,41 @@ def test_a_store_that_does_not_fit_is_refused(xp, pandas):
         layer_at(xp, [0.0, 0.0]).load_params(store, "b")
     with pytest.raises(ModelFileError, match="has shape"):
         layer_at(xp, [0.0]).load_params(store, "a")
+
+
+@pytest.fixture
+def hdf_store(tmp_path, pandas):
+    pytest.importorskip("tables", reason="tables is not installed (extra hdf)")
+    with pandas.HDFStore(tmp_path / "params.h5") as store:
+        yield store
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("kind", ["bernoulli", "ising", "gaussian", "exponential", "relu", "potts"])
+def test_parameters_come_back_from_an_hdf_store_bit_for_bit(xp, hdf_store, kind, dtype):
+    sizes = (3, 4) if kind == "potts" else (3,)
+    layers = [get(kind)(*sizes, dtype=dtype, device=device_like(xp)) for _ in range(2)]
+    draw = np.random.default_rng(0)
+    values = {n: draw.random(p.shape) for n, p in layers[0].params._asdict().items()}
+    layers[0].set_params(values)
+    layers[0].save_params(hdf_store, "model/layers/layers_0")
+    layers[1].load_params(hdf_store, "model/layers/layers_0")
+    for a, b in zip(*(layer.params for layer in layers), strict=True):
+        assert type(a) is type(b) and a.dtype == b.dtype == dtype
+        np.testing.assert_array_equal(host(a), host(b))
+
+
+def test_weights_come_back_from_an_hdf_store(xp, hdf_store):
+    here = Weights((3, 2), device=device_like(xp))
+    there = Weights((3, 2), device=device_like(xp))
+    here.save_params(hdf_store, "model/weights_0")
+    there.load_params(hdf_store, "model/weights_0")
+    np.testing.assert_array_equal(host(here.W()), host(there.W()))
+    with pytest.raises(ModelFileError, match="no model/weights_1/matrix"):
+        there.load_params(hdf_store, "model/weights_1")
+
+
+def test_saving_without_pandas_names_the_extra(xp, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pandas and tables: pip install"):
+        layer_at(xp, [0.0]).save_params(Store(), "a")

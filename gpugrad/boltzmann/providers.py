@@ -1,0 +1,91 @@
+"""Which object gives the gradients of a machine's training.
+
+Every provider has the same methods:
+
+    data_rows(n)                where the next n samples have to be written, (n, num_visible)
+    provider(n, sample_weight)  the gradient of the negative log-likelihood, a dict of arrays
+    arrays(), load_arrays(a)    what it needs to go on bit for bit, by name
+
+and the attribute `offsets`, the centred gradient's (or None).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.general_phases import GeneralPhases
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.phases import Phases, covers
+from gpugrad.errors import ParameterError
+
+__all__ = ["METHODS", "make_phases", "method_name"]
+
+METHODS = ("pcd", "cd", "tap")
+
+
+def method_name(method: str | Callable[..., Any]) -> str:
+    """The name of a method, or of the function that makes a provider."""
+    if isinstance(method, str):
+        return method
+    if isinstance(method, partial):
+        settings = ", ".join(f"{name}={value!r}" for name, value in method.keywords.items())
+        return f"{method_name(method.func)}({settings})"
+    return getattr(method, "__name__", type(method).__name__)
+
+
+def make_phases(
+    model: BoltzmannMachine,
+    rng: Generator,
+    *,
+    method: str | Callable[..., Any] = "pcd",
+    sampler: Any = None,
+    mean_field_steps: int = 10,
+    **settings: Any,
+) -> Any:
+    """The provider of gradients for a machine and a method.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    rng : Generator
+        Every draw of the provider comes from it.
+    method : {"pcd", "cd", "tap"} or callable
+        Persistent contrastive divergence, contrastive divergence, or the negative phase at the
+        minima of the TAP free energy. A function is called as `method(model, rng, sampler=...,
+        **settings)` and makes a provider of its own: `functools.partial(TapPhases, order=3)`.
+    sampler : Step, optional
+        Moves the chains of "pcd" in place of block Gibbs sampling.
+    mean_field_steps : int
+        Updates for the positive phase of more than two layers; a function is not told.
+    **settings
+        k, n_chains, max_batch, autodiff, offsets, centering_rate, sparsity.
+
+    Raises
+    ------
+    ParameterError
+        An unknown method, or settings that it cannot work with.
+    """
+    if callable(method):
+        return method(model, rng, sampler=sampler, **settings)
+    if method not in METHODS:
+        raise ParameterError(
+            f"fit: method is {method!r}, expected one of {list(METHODS)} or a function that makes "
+            "a provider of gradients"
+        )
+    if sampler is not None and method != "pcd":
+        raise ParameterError(
+            f"fit: method is {method!r}, a sampler needs the persistent chains of 'pcd'"
+        )
+    if sampler is not None and not callable(sampler):
+        raise ParameterError(
+            f"fit: sampler is {sampler!r}, expected a function state, info = step(rng, model, "
+            "state)"
+        )
+    if method == "tap":
+        # not above: training by samples never loads it
+        from gpugrad.boltzmann.tap_phases import TapPhases
+
+        return TapPhases(model, rng, **settings)
+    provider = Phases if covers(model) else GeneralPhases
+    return provider(model, rng, method=method, sampler=sampler, **settings)

@@ -1,0 +1,285 @@
+"""Training by the TAP free energy: the negative phase is taken at its minima, without samples.
+
+The log-likelihood of data is estimated by -<F(v)> + Gamma(m*). Its gradient needs no derivative of
+m*, where Gamma is stationary:
+
+    positive   dF/dtheta at the data: hidden units at their means given v, exact for two layers;
+               for more, dGamma/dtheta with the visible units clamped, after a few sweeps
+    negative   dGamma/dtheta, averaged over the minima that persistent and random seeds reach
+
+A persistent seed goes on from where it was after the last update and needs a few sweeps to follow
+the parameters; a random one starts anew each time and needs more.
+
+Both phases lie in one array a layer, so that one product serves both:
+
+    rows  0 ... S-1  seeds, persistent ones first      S ... S+n-1  data
+
+References
+----------
+Gabrie, Tramel and Krzakala, "Training restricted Boltzmann machines via the
+Thouless-Anderson-Palmer free energy", NIPS 2015.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpugrad.backend.array_module import get_array_module, on, to_device
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.layers.unit_layer import add_to_loc
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.phases import add_penalties_, load_offsets
+from gpugrad.boltzmann.state import State, positive_int
+from gpugrad.boltzmann.tap import tap_free_energy
+from gpugrad.boltzmann.tap_sweeps import TapSweeps, check_machine, clamped_units
+from gpugrad.errors import CheckpointError, ParameterError
+from gpugrad.ops.creation import tensor
+from gpugrad.primitives.gibbs import wide_type
+from gpugrad.primitives.tap import cumulants
+
+__all__ = ["TapPhases"]
+
+EPS = 1e-6
+"""How far seeds are kept from the states of the units."""
+
+
+class TapPhases:
+    """Gradients of the negative TAP log-likelihood, for layers of Bernoulli and Ising units.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+        Of two or more layers; float32 or float64.
+    rng : Generator
+        Source of the seeds.
+    order : {2, 3}
+        Of the free energy.
+    k : int
+        Sweeps over all layers a gradient.
+    damping : float
+        In [0, 1): the part of a magnetisation that a sweep leaves.
+    n_chains : int
+        Persistent seeds; may be 0 where there are random ones.
+    n_random : int
+        Seeds that are drawn anew for each gradient.
+    burn_in : int
+        Sweeps of the random seeds before the k of all.
+    mean_field_steps : int
+        Sweeps of the clamped hidden units, for more than two layers.
+    max_batch : int
+    autodiff : bool
+        Differentiate the free energies in place of using their derivatives.
+    offsets : list of array (num_units,), optional
+        Of all layers, for the centred gradient; they are moved in place.
+    centering_rate : float
+    sparsity : SparsityTarget, optional
+    sampler : None
+        There are no samples.
+
+    Raises
+    ------
+    ParameterError
+        For other units, half precision, or settings out of range.
+    """
+
+    method = "tap"
+
+    def __init__(
+        self,
+        model: BoltzmannMachine,
+        rng: Generator,
+        *,
+        order: int = 2,
+        k: int = 3,
+        damping: float = 0.5,
+        n_chains: int = 100,
+        n_random: int = 0,
+        burn_in: int = 30,
+        mean_field_steps: int = 10,
+        max_batch: int = 100,
+        autodiff: bool = False,
+        offsets: list[Any] | None = None,
+        centering_rate: float = 0.01,
+        sparsity: Any = None,
+        sampler: None = None,
+    ) -> None:
+        check_machine("TapPhases", model, order)
+        if wide_type(model.dtype) != model.dtype:
+            raise ParameterError(f"TapPhases: {model!r}, expected float32 or float64")
+        if sampler is not None:
+            raise ParameterError(f"TapPhases: sampler is {sampler!r}, expected None: nothing moves")
+        if not 0 <= damping < 1:
+            raise ParameterError(f"TapPhases: damping is {damping!r}, expected a number in [0, 1)")
+        if n_chains or not n_random:
+            n_chains = positive_int("TapPhases", "n_chains", n_chains)
+        if n_random:
+            n_random = positive_int("TapPhases", "n_random", n_random)
+        self.model, self.rng, self.order = model, rng, order
+        self.k, self.damping = positive_int("TapPhases", "k", k), float(damping)
+        self.n_chains, self.n_random = n_chains, n_random
+        self.burn_in = positive_int("TapPhases", "burn_in", burn_in)
+        self.mean_field_steps = positive_int("TapPhases", "mean_field_steps", mean_field_steps)
+        self.autodiff, self.sparsity = autodiff, sparsity
+        self.offsets, self.centering_rate = offsets, centering_rate
+        self.n_seeds = n_chains + n_random
+        with on(model.device):
+            xp = self.xp = get_array_module(model.weights[0].W())
+            rows = self.n_seeds + positive_int("TapPhases", "max_batch", max_batch)
+            self.units = [
+                xp.zeros((rows, layer.num_units), dtype=model.dtype) for layer in model.layers
+            ]
+            self.gradient = {name: xp.empty_like(p) for name, p in model.parameters().items()}
+            self._scatter(slice(0, n_chains))
+        self.seeds = TapSweeps(model, [m[: self.n_seeds] for m in self.units], order=order)
+
+    def _scatter(self, rows: slice) -> None:
+        """Fill these rows with new random magnetisations."""
+        count = rows.stop - rows.start
+        layers: list[Any] = self.model.layers
+        for layer, m in zip(layers, self.units, strict=True):
+            if count:
+                drawn = layer.get_random_magnetization(rng=self.rng, num_samples=count, eps=EPS)
+                m[rows] = drawn.expectation()
+
+    def data_rows(self, n: int) -> Any:
+        """Where the next batch of n samples has to be written, (n, num_visible)."""
+        return self.units[0][self.n_seeds : self.n_seeds + n]
+
+    def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
+        """The gradient for the n samples that were written to `data_rows(n)`.
+
+        Parameters
+        ----------
+        n : int
+        sample_weight : array (n,), optional
+            Weights that add up to 1, in place of equal ones.
+
+        Returns
+        -------
+        dict of array
+            The same arrays each time; the caller may overwrite them.
+        """
+        xp, seeds = self.xp, self.n_seeds
+        self._move_seeds()
+        self._fill_data(n)
+        units = [m[: seeds + n] for m in self.units]
+        w = xp.full(seeds + n, 1.0 / seeds, dtype=self.model.dtype)
+        w[seeds:] = -1.0 / n if sample_weight is None else -sample_weight
+        if self.autodiff:
+            self._back_propagate(units, w)
+        else:
+            self._differentiate(units, w)
+        if self.offsets is not None:
+            self._centre(units, w)
+        add_penalties_(self.model, self.gradient)
+        if self.sparsity is not None:
+            positive = State(tuple(m[seeds:] for m in units))
+            self.sparsity.add_gradient_(self.model, self.gradient, positive, sample_weight)
+        return self.gradient
+
+    # ---- the magnetisations of both phases
+
+    def _move_seeds(self) -> None:
+        if self.n_random:
+            fresh = slice(self.n_chains, self.n_seeds)
+            self._scatter(fresh)
+            alone = TapSweeps(self.model, [m[fresh] for m in self.units], order=self.order)
+            for _ in range(self.burn_in):
+                alone.step(self.damping)
+        for _ in range(self.k):
+            self.seeds.step(self.damping)
+
+    def _fill_data(self, n: int) -> None:
+        """Hidden means given the data."""
+        model = self.model
+        rows = slice(self.n_seeds, self.n_seeds + n)
+        v = self.units[0][rows]
+        if model.num_layers == 2:
+            field = self.xp.matmul(v, model.weights[0].W(), out=self.units[1][rows])
+            model.layers[1].draw(field, sample=False, mean=True, out=field)
+            return
+        given = clamped_units(model, v)
+        sweeps = TapSweeps(model, given, order=self.order, clamped=True)
+        for _ in range(self.mean_field_steps):
+            sweeps.step(self.damping)
+        for m, found in zip(self.units[1:], given[1:], strict=True):
+            m[rows] = found
+
+    # ---- their gradient
+
+    def _differentiate(self, units: list[Any], w: Any) -> None:
+        """Write sum over rows of -w dGamma/dtheta; clamped units have no higher cumulants."""
+        xp, model, seeds = self.xp, self.model, self.n_seeds
+        moments = [
+            cumulants(layer.layer_type, m, self.order)
+            for layer, m in zip(model.layers, units, strict=True)
+        ]
+        for i, m in enumerate(units):
+            xp.matmul(w, m, out=self.gradient[f"layers.{i}.loc"])
+        column = w[:, None]
+        for i, weights in enumerate(model.weights):
+            W, g = weights.W(), self.gradient[f"weights.{i}.matrix"]
+            rows = slice(0, seeds) if i == 0 else slice(None)
+            lower, upper = ([x[rows] for x in moments[j]] for j in (i, i + 1))
+            here = column[rows]
+            xp.matmul(lower[1].T, upper[1] * here, out=g)
+            if self.order == 3:
+                third = xp.matmul(lower[2].T, upper[2] * (0.5 * here))
+                third *= W
+                g += third
+            g *= W
+            g += xp.matmul(moments[i][0].T, moments[i + 1][0] * column)
+
+    def _back_propagate(self, units: list[Any], w: Any) -> None:
+        seeds, order = self.n_seeds, self.order
+        own = {name: tensor(p, copy=False) for name, p in self.model.parameters().items()}
+        negative = tap_free_energy(self.model, [m[:seeds] for m in units], own, order=order)
+        positive = tap_free_energy(
+            self.model, [m[seeds:] for m in units], own, order=order, clamped=True
+        )
+        (-(negative * w[:seeds]).sum() - (positive * w[seeds:]).sum()).backward()
+        for name, parameter in own.items():
+            self.gradient[name][...] = parameter.grad
+
+    def _centre(self, units: list[Any], w: Any) -> None:
+        """Move the offsets; then turn the plain gradient into the centred one.
+
+        The energy with the centred biases a' = a + W mu' + mu''.W' kept, as the couplings change,
+        has dGamma/dW - mu (dGamma/da')^T - (dGamma/da) mu'^T as its slope in them.
+        """
+        assert self.offsets is not None
+        xp, model = self.xp, self.model
+        data = slice(self.n_seeds, None)
+        for offset, m in zip(self.offsets, units, strict=True):
+            offset *= 1 - self.centering_rate
+            offset -= self.centering_rate * xp.matmul(w[data], m[data])
+        locs = [self.gradient[f"layers.{i}.loc"] for i in range(model.num_layers)]
+        matrices = [self.gradient[f"weights.{i}.matrix"] for i in range(len(model.weights))]
+        for i, matrix in enumerate(matrices):
+            matrix -= self.offsets[i][:, None] * locs[i + 1]
+            matrix -= locs[i][:, None] * self.offsets[i + 1]
+        for i, matrix in enumerate(matrices):
+            add_to_loc(model.layers[i], locs[i], -xp.matmul(matrix, self.offsets[i + 1]))
+            add_to_loc(model.layers[i + 1], locs[i + 1], -xp.matmul(self.offsets[i], matrix))
+
+    # ---- what a checkpoint holds
+
+    def arrays(self) -> dict[str, Any]:
+        """Offsets and persistent seeds by name; live, not copied."""
+        found = {f"offsets.{i}": a for i, a in enumerate(self.offsets or ())}
+        return found | {f"seeds.{i}": m[: self.n_chains] for i, m in enumerate(self.units)}
+
+    def load_arrays(self, arrays: Mapping[str, Any]) -> None:
+        """Take over what `arrays` gave.
+
+        Raises
+        ------
+        CheckpointError
+            Arrays are missing or do not fit; nothing is changed then.
+        """
+        load_offsets(self.offsets, arrays)
+        own = self.arrays()
+        for name, array in own.items():
+            if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):
+                raise CheckpointError(f"fit: the checkpoint lacks {name} of shape {array.shape}")
+        for name, array in own.items():
+            array[...] = to_device(arrays[name], self.model.device)

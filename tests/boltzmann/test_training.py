@@ -1,0 +1,474 @@
+"""Training of every machine by every method: what is learned, and what a stop may not change."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.callbacks import Callback, CheckpointWriter, EarlyStopping
+from gpugrad.boltzmann.checkpoint import load_checkpoint
+from gpugrad.boltzmann.constraints import centre_rows, non_positive
+from gpugrad.boltzmann.fit import Trainer
+from gpugrad.boltzmann.layers import (
+    BernoulliLayer,
+    ExponentialLayer,
+    GaussianLayer,
+    IsingLayer,
+    PottsLayer,
+    Weights,
+)
+from gpugrad.boltzmann.model import RBM, BoltzmannMachine
+from gpugrad.boltzmann.optimizers import SGD, Adam, Nesterov, RMSProp
+from gpugrad.boltzmann.partition import ais, exact_log_partition, log_likelihood
+from gpugrad.boltzmann.penalties import L2Penalty
+from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.schedules import Constant, Linear
+from gpugrad.boltzmann.sparsity import SparsityTarget
+from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.streaming import Stream
+from gpugrad.boltzmann.tempering import parallel_tempering
+from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
+from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
+
+from .machines import device_like, host
+
+safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+
+def bits(n=4):
+    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
+
+
+def two_coins():
+    """All states of four units, and their probabilities when one of two coins is thrown."""
+    heads = bits().sum(axis=1)
+    return bits(), (0.8**heads * 0.2 ** (4 - heads) + 0.2**heads * 0.8 ** (4 - heads)) / 2
+
+
+def coin_data(copies=1000):
+    states, p = two_coins()
+    return np.repeat(states, np.round(copies * p).astype(int), axis=0)
+
+
+# ---- what it learns
+
+
+def exact_visible(model, grids):
+    """p(v) by a sum over all states of all other layers."""
+    p = []
+    for v in grids[0]:
+        hidden = itertools.product(*grids[1:])
+        units = [np.array(list(rows)) for rows in zip(*hidden, strict=True)]
+        n = len(units[0]) if units else 1
+        state = State((np.tile(v, (n, 1)), *units))
+        p.append(np.exp(-model.energy(state)).sum())
+    return np.array(p) / sum(p)
+
+
+def learn(model, data, **settings):
+    given = {
+        "epochs": 40,
+        "batch_size": 50,
+        "n_chains": 200,
+        "k": 2,
+        "schedule": Linear(0.2),
+        "optimizer": SGD(momentum=0.5),
+        "rng": Generator(1),
+    } | settings
+    trainer = Trainer(model, data, **given)
+    trainer.run()
+    return trainer
+
+
+KINDS = {
+    "deep": lambda: ([BernoulliLayer(4), IsingLayer(2), BernoulliLayer(2)], {}),
+    "potts hidden": lambda: ([BernoulliLayer(4), PottsLayer(1, 3)], {}),
+    "ising hidden": lambda: ([BernoulliLayer(4), IsingLayer(2)], {}),
+    "lateral": lambda: ([BernoulliLayer(4)], {0: np.zeros((4, 4))}),
+}
+GRIDS = {
+    "deep": [bits(4), 2 * bits(2) - 1, bits(2)],
+    "potts hidden": [bits(4), np.eye(3)],
+    "ising hidden": [bits(4), 2 * bits(2) - 1],
+    "lateral": [bits(4)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["pcd", "cd"])
+@pytest.mark.parametrize("centered", [True, False])
+def test_training_finds_the_distribution_of_the_data(kind, method, centered):
+    """From 0.3 nats (units independent of each other) to under 0.03."""
+    layers, lateral = KINDS[kind]()
+    model = BoltzmannMachine(
+        layers, dtype="float64", device="cpu", rng=Generator(2), lateral=lateral
+    )
+    k = 2 if method == "pcd" else 8
+    learn(model, coin_data(), method=method, centered=centered, k=k)
+    _, p = two_coins()
+    q = exact_visible(model, GRIDS[kind])
+    assert (p * np.log(p / q)).sum() < 0.03
+
+
+def test_gaussian_units_find_mean_variance_and_correlation():
+    """A Gaussian-Gaussian machine holds any normal distribution of one strong direction: its
+    covariance, exact from the joint precision, comes within 0.1 of that of the data."""
+    draw = np.random.default_rng(0)
+    factor = draw.normal(size=(4000, 1)) @ np.array([[0.9, -0.6, 0.3]])
+    data = factor + 0.7 * draw.normal(size=factor.shape) + [0.5, 0.0, -0.4]
+    layers = [GaussianLayer(3), GaussianLayer(1)]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu", rng=Generator(0))
+    learn(model, data, schedule=Linear(0.05), epochs=40, batch_size=100, n_chains=500)
+    loc, log_var = layers[0].params
+    precision = np.diag(np.exp(np.concatenate([-log_var, -layers[1].params.log_var])))
+    W = model.weights[0].W() * np.exp(-log_var)[:, None] * np.exp(-layers[1].params.log_var)
+    precision[:3, 3:], precision[3:, :3] = -W, -W.T
+    covariance = np.linalg.inv(precision)
+    pull = np.concatenate([loc * np.exp(-log_var), layers[1].params.loc * precision[3, 3]])
+    np.testing.assert_allclose(covariance[:3, :3], np.cov(data.T), atol=0.1)
+    np.testing.assert_allclose((covariance @ pull)[:3], data.mean(axis=0), atol=0.1)
+
+
+def test_exponential_units_stay_normalisable_and_find_their_rates():
+    data = np.random.default_rng(1).exponential([0.5, 1.0, 2.0], size=(3000, 3))
+    layers = [ExponentialLayer(3), ExponentialLayer(1)]
+    weights = Weights((3, 1), scale=0, dtype="float64", device="cpu")
+    weights.add_constraint({"matrix": non_positive})
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu", weights=[weights])
+    learn(model, data, schedule=Linear(0.02), epochs=20, batch_size=100, centered=False)
+    assert (model.weights[0].W() <= 0).all()
+    states = gibbs(30)(Generator(2), model, model.random_state(4000, rng=Generator(3)))[0]
+    np.testing.assert_allclose(states.visible.mean(axis=0), data.mean(axis=0), rtol=0.15)
+
+
+def test_potts_units_find_the_couplings_of_their_sites():
+    """Two sites of three states that agree in 8 of 10 samples."""
+    draw = np.random.default_rng(0)
+    first = draw.integers(0, 3, 2000)
+    second = np.where(draw.random(2000) < 0.8, first, (first + draw.integers(1, 3, 2000)) % 3)
+    layer = PottsLayer(2, 3)
+    layer.add_constraint({"loc": centre_rows})
+    data = layer.one_hot(np.stack([first, second], axis=1))
+    model = BoltzmannMachine([layer, PottsLayer(1, 3)], dtype="float64", device="cpu")
+    trainer = learn(model, data, epochs=60, batch_size=100)
+    assert trainer.history[-1].keys() == {
+        "epoch",
+        "step",
+        "rate",
+        "reconstruction_error",
+        "seconds",
+    }
+    np.testing.assert_allclose(layer.params.loc.sum(axis=1), 0, atol=1e-12)
+    eye = np.eye(3)
+    grid = [np.array([np.concatenate([eye[a], eye[b]]) for a in range(3) for b in range(3)]), eye]
+    q = exact_visible(model, grid)
+    p = np.bincount(3 * first + second, minlength=9) / 2000
+    assert (p * np.log(p / q)).sum() < 0.02
+
+
+@pytest.mark.parametrize("sampler", ["none", "tempering", "trajectory"])
+def test_tempered_chains_cross_between_modes_where_plain_ones_do_not(sampler):
+    """Six units that are all 0 or all 1, 30 and 70 of 100: the weights of the modes come out
+    within 0.1; plain chains, trained alike, miss them by more."""
+    data = np.repeat([[0.0] * 6, [1.0] * 6], [300, 700], axis=0)
+    steps = {
+        "none": None,
+        "tempering": parallel_tempering(np.linspace(0, 1, 6)),
+        "trajectory": parallel_trajectory_tempering(),
+    }
+    model = RBM(6, 2, dtype="float64", device="cpu", rng=Generator(0))
+    settings = {"schedule": Linear(0.3), "epochs": 60, "batch_size": 100, "n_chains": 200, "k": 1}
+    learn(model, data, sampler=steps[sampler], **settings)
+    log_z = exact_log_partition(model)
+    p = np.exp(-model.marginal_free_energy(np.array([[0.0] * 6, [1.0] * 6])) - log_z)
+    assert p.sum() > 0.8
+    assert (abs(p[1] / p.sum() - 0.7) < 0.1) == (sampler != "none")
+
+
+# ---- resuming
+
+
+def spins(model_layers, xp, lateral=None):
+    return BoltzmannMachine(
+        model_layers,
+        dtype="float32",
+        device=device_like(xp),
+        rng=Generator(3),
+        lateral=lateral,
+    )
+
+
+def holes(data):
+    return np.where(np.random.default_rng(0).random(data.shape) < 0.2, np.nan, data)
+
+
+def ring():
+    J = 0.1 * np.roll(np.eye(4), 1, axis=0)
+    return {0: J + J.T}
+
+
+SHORT = coin_data(40)
+VARIANTS = {
+    "gaussian": (lambda xp: spins([GaussianLayer(4), BernoulliLayer(3)], xp), {}),
+    "gaussian cd": (lambda xp: spins([GaussianLayer(4), BernoulliLayer(3)], xp), {"method": "cd"}),
+    "gaussian autodiff": (
+        lambda xp: spins([GaussianLayer(4), IsingLayer(3)], xp),
+        {"gradient": "autodiff", "optimizer": Adam(), "schedule": Constant(0.01)},
+    ),
+    "deep": (lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp), {}),
+    "deep cd": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
+        {"method": "cd", "optimizer": RMSProp(), "schedule": Constant(0.01)},
+    ),
+    "deep sampler": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
+        {"sampler": gibbs(2), "n_chains": 5, "optimizer": Nesterov(0.5)},
+    ),
+    "lateral": (lambda xp: spins([BernoulliLayer(4)], xp, ring()), {}),
+    "tap": (lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp), {"method": "tap"}),
+    "tempering": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"sampler": parallel_tempering((0.0, 0.5, 1.0)), "n_chains": 6},
+    ),
+    "trajectory": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"sampler": parallel_trajectory_tempering(), "n_chains": 6, "schedule": Constant(0.5)},
+    ),
+    "sparse": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"sparsity": SparsityTarget(0.2, 1.0), "optimizer": Adam(), "schedule": Constant(0.01)},
+    ),
+    "missing": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"missing": "impute", "data": holes(SHORT)},
+    ),
+    "missing deep": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
+        {"missing": "impute", "data": holes(SHORT), "shuffle": False},
+    ),
+    "stream": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"data": Stream(SHORT, block=8, blocks=2)},
+    ),
+}
+
+
+class StopAt(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def update(self, trainer):
+        if trainer.step == self.step:
+            trainer.request_stop()
+
+
+def trainer_of(xp, variant, seed=1, callbacks=()):
+    make, settings = VARIANTS[variant]
+    given = {
+        "data": SHORT,
+        "epochs": 3,
+        "batch_size": 12,
+        "schedule": Linear(0.1),
+        "rng": Generator(seed),
+        "callbacks": callbacks,
+    } | settings
+    return Trainer(make(xp), given.pop("data"), **given)
+
+
+def arrays_of(trainer):
+    return {name: host(a).copy() for name, a in trainer.state_dict()[0].items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop", [1, 6])
+def test_resumed_training_ends_in_the_same_bits(xp, variant, stop, tmp_path):
+    undisturbed = trainer_of(xp, variant)
+    undisturbed.run()
+    writer = CheckpointWriter(tmp_path / "c", 1e9)
+    first = trainer_of(xp, variant, callbacks=[StopAt(stop), writer])
+    first.run()
+    assert first.step == stop
+    # another seed: nothing of the new process but the checkpoint may matter
+    second = trainer_of(xp, variant, seed=77)
+    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
+    second.run()
+    assert second.step == undisturbed.step > 6
+    found, expected = arrays_of(second), arrays_of(undisturbed)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.array_equal(found[name], array), name
+    assert [r | {"seconds": 0} for r in second.history] == [
+        r | {"seconds": 0} for r in undisturbed.history
+    ]
+    # and training did something
+    start = arrays_of(trainer_of(xp, variant))
+    assert any(not np.array_equal(start[n], expected[n]) for n in start if n.startswith("model."))
+
+
+def test_chains_of_another_sampler_are_refused_and_change_nothing():
+    made = trainer_of(np, "tempering")
+    made.update()
+    arrays, metadata = made.state_dict()
+    arrays = {name: host(a).copy() for name, a in arrays.items()}
+    other = trainer_of(np, "tempering", seed=5)
+    before = arrays_of(other)
+    for damage, message in (
+        (lambda a: [a.pop(n) for n in list(a) if n.startswith("chains.")], "chains"),
+        (
+            lambda a: a.update({n: x[:-1] for n, x in a.items() if x.ndim and "chains." in n}),
+            "chains",
+        ),
+    ):
+        spoiled = dict(arrays)
+        damage(spoiled)
+        with pytest.raises(CheckpointError, match=message):
+            other.load_state_dict(spoiled, metadata)
+        after = arrays_of(other)
+        assert all(np.array_equal(before[n], after[n]) for n in before) and other.step == 0
+
+
+# ---- no waiting for the device
+
+
+@pytest.mark.parametrize(
+    "variant",
+    ["gaussian", "deep", "deep cd", "gaussian autodiff", "missing", "tempering", "sparse"],
+)
+def test_updates_never_wait_for_the_device(cupy_standin, monkeypatch, variant):
+    made = trainer_of(cupy_standin, variant)
+    made.check_every = 10**6
+    made.update()
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("an update asked the device for a value")
+
+    for method in ("get", "item", "tolist", "__float__", "__int__", "__bool__"):
+        monkeypatch.setattr(cupy_standin.ndarray, method, refuse)
+    monkeypatch.setattr(cupy_standin, "asnumpy", refuse)
+    for _ in range(made.n_batches - 2):
+        made.update()
+    assert made.step == made.n_batches - 1 > 1
+
+
+# ---- what is watched
+
+
+def test_large_means_of_the_data_are_no_divergence():
+    data = np.random.default_rng(0).normal(5000, 1, (100, 3))
+    layers = [GaussianLayer(3), BernoulliLayer(2)]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu", rng=Generator(0))
+    layers[0].online_param_update(data)
+    trainer = learn(model, data, epochs=2)
+    assert abs(layers[0].params.loc - 5000).max() < 50
+    layers[0].params.loc[1] = np.inf
+    with pytest.raises(DivergenceError, match=r"parameter layers\.0\.loc is inf"):
+        trainer.check_finite()
+    layers[0].params.loc[1] = 5000
+    layers[0].params.log_var[0] = 1001
+    with pytest.raises(DivergenceError, match=r"parameter layers\.0\.log_var has reached"):
+        trainer.check_finite()
+
+
+def stopping(values, **settings):
+    """Early stopping on estimates that are given, one an epoch."""
+    given = iter(values)
+    return EarlyStopping(lambda model, rng: next(given), **settings)
+
+
+@pytest.mark.parametrize(
+    "values, settings, epochs, best",
+    [
+        ([1, 2, 3, 2, 2.5, 2], {"patience": 3}, 6, 3),
+        ([1, 2, 3, 2, 2.5, 3.5, 1, 1, 1], {"patience": 3}, 9, 6),
+        ([1, 1.05, 1.09, 0], {"patience": 2, "min_gain": 0.1}, 3, 1),
+        ([float("nan"), -5, float("nan"), float("nan")], {"patience": 2}, 4, 2),
+        ([1, 0, 2, 0], {"patience": 1, "every": 2}, 4, 2),
+    ],
+)
+def test_early_stopping_ends_at_the_best_parameters(values, settings, epochs, best):
+    seen = []
+
+    class Keep(Callback):
+        def epoch(self, trainer, record):
+            seen.append({name: p.copy() for name, p in trainer.model.parameters().items()})
+
+    model = RBM(4, 2, device="cpu", rng=Generator(0))
+    stopper = stopping(values, **settings)
+    trainer = learn(model, SHORT, epochs=50, callbacks=[Keep(), stopper])
+    assert trainer.epoch == epochs and len(trainer.history) == epochs
+    for name, p in model.parameters().items():
+        assert np.array_equal(p, seen[best - 1][name])
+    assert trainer.history[best - 1]["log_likelihood"] == stopper.best
+
+
+def test_early_stopping_goes_on_after_a_resume(tmp_path):
+    values = [1, 2, 3, 2.5, 2, 2, 2, 2]
+
+    def run(callbacks, given=values):
+        model = RBM(4, 2, device="cpu", rng=Generator(0))
+        stopper = stopping(given, patience=3)
+        return Trainer(
+            model,
+            SHORT,
+            epochs=50,
+            batch_size=12,
+            rng=Generator(1),
+            callbacks=[*callbacks, stopper],
+        )
+
+    undisturbed = run([])
+    undisturbed.run()
+    writer = CheckpointWriter(tmp_path / "c", 1e9)
+    first = run([StopAt(4 * undisturbed.n_batches + 1), writer])
+    first.run()
+    second = run([], values[4:])
+    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
+    second.run()
+    assert second.epoch == undisturbed.epoch == 6
+    for name, p in undisturbed.model.parameters().items():
+        assert np.array_equal(p, second.model.parameters()[name])
+    # a run that was over is over after a resume too
+    arrays, metadata = second.state_dict()
+    third = run([], [])
+    third.load_state_dict({n: a.copy() for n, a in arrays.items()}, metadata)
+    third.run()
+    assert third.step == second.step
+    assert np.array_equal(third.model.weights[0].W(), second.model.weights[0].W())
+
+
+def test_estimates_by_annealing_do_not_disturb_training():
+    def estimate(model, rng):
+        return log_likelihood(model, SHORT, ais(model, rng, n_temperatures=50, n_chains=20).log_z)
+
+    found = []
+    for callbacks in ([], [EarlyStopping(estimate, patience=50, restore_best=False)]):
+        model = RBM(4, 2, device="cpu", rng=Generator(0))
+        trainer = learn(model, SHORT, epochs=5, callbacks=callbacks)
+        found.append(model.weights[0].W())
+    assert np.array_equal(*found)
+    exact = log_likelihood(model, SHORT, exact_log_partition(model))
+    # 20 chains on a machine of six units: far closer than half a nat
+    assert abs(trainer.history[-1]["log_likelihood"] - exact) < 0.5
+
+
+def test_settings_of_early_stopping_are_checked():
+    for settings, message in (
+        ({"estimate": 3}, "estimate is 3, expected a function"),
+        ({"patience": 0}, "patience is 0"),
+        ({"every": 0}, "every is 0"),
+        ({"min_gain": -1}, "min_gain is -1"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            EarlyStopping(**({"estimate": lambda m, r: 0.0} | settings))
+
+
+def test_penalties_and_constraints_act_in_training():
+    """A strong decay leaves no couplings; without it they grow."""
+    norms = []
+    for strength in (0.0, 3.0):
+        model = RBM(4, 2, device="cpu", rng=Generator(0))
+        model.weights[0].add_penalty({"matrix": L2Penalty(strength)})
+        learn(model, coin_data(), epochs=20, schedule=Constant(0.2))
+        norms.append(float(np.abs(model.weights[0].W()).max()))
+    assert norms[0] > 0.2 and norms[1] < 0.05

@@ -1,0 +1,70 @@
+"""`gpugrad evaluate` of machines of any units, depth and lateral couplings."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="typer is not installed")
+
+from gpugrad.boltzmann.partition import exact_log_partition, likelihood_bounds
+from tests.boltzmann.joint_machines import joint_machine
+
+from .runner import assert_one_line_error, invoke
+
+MACHINES = [
+    (("bernoulli", "bernoulli", "bernoulli"), (4, 3, 3), ()),
+    (("bernoulli", "gaussian"), (4, 1), ()),
+    (("bernoulli",), (5,), (0,)),
+    (("bernoulli", "relu"), (3, 1), ()),
+]
+machines = pytest.mark.parametrize(
+    ("kinds", "sizes", "lateral"), MACHINES, ids=lambda x: "-".join(map(str, x)) or "none"
+)
+
+
+def saved(tmp_path, kinds, sizes, lateral):
+    """A machine and samples of its own in files; returns the machine and its list."""
+    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model.save(tmp_path / "m")
+    np.save(tmp_path / "x.npy", exact.draw(np, 400, 1).visible.astype("uint8"))
+    return model, exact
+
+
+@machines
+def test_evaluate_is_exact_where_states_can_be_listed(tmp_path, kinds, sizes, lateral):
+    model, exact = saved(tmp_path, kinds, sizes, lateral)
+    found = json.loads(invoke("evaluate", tmp_path / "m", tmp_path / "x.npy", "--json").stdout)
+    expected = likelihood_bounds(model, np.load(tmp_path / "x.npy"), exact.log_z()).mean()
+    assert found["method"] == "exact" and found["bound"] is (len(kinds) > 2)
+    assert found["log_z"] == pytest.approx(exact.log_z(), abs=1e-8)
+    assert found["log_likelihood"] == pytest.approx(expected, abs=1e-8)
+    told = invoke("evaluate", tmp_path / "m", tmp_path / "x.npy").stdout
+    assert ("lower bound by mean field" in told) is (len(kinds) > 2)
+
+
+@machines
+def test_evaluate_brackets_other_machines(tmp_path, monkeypatch, kinds, sizes, lateral):
+    """As if no state could be listed; six standard errors, false alarm below 1e-7 in all."""
+    model, _ = saved(tmp_path, kinds, sizes, lateral)
+    log_z = exact_log_partition(model)
+    command = importlib.import_module("gpugrad.cli.evaluate")
+    monkeypatch.setattr(command, "is_enumerable", lambda model: False)
+    arguments = ("evaluate", tmp_path / "m", tmp_path / "x.npy", "--temperatures", 60)
+    result = invoke(*arguments, "--chains", 300, "--json")
+    found = json.loads(result.stdout)
+    up, down = found["optimistic"], found["conservative"]
+    assert (up["estimator"], down["estimator"]) == ("ais", "raise")
+    assert abs(up["log_z"] - log_z) < 6 * up["error"] + 1e-3
+    assert down["log_z"] > log_z - 6 * down["error"] and down["log_z"] < log_z + 0.5
+    assert found["bound"] is (len(kinds) > 2)
+    told = invoke(*arguments).stdout
+    assert "by RAISE (errs low)" in told
+    assert ("by AIS (lower bound by mean field)" in told) is (len(kinds) > 2)
+
+
+def test_evaluate_refuses_a_single_chain_for_any_machine(tmp_path):
+    saved(tmp_path, *MACHINES[0])
+    result = invoke("evaluate", tmp_path / "m", tmp_path / "x.npy", "--chains", 1)
+    assert_one_line_error(result, "evaluate: --chains is 1")
