@@ -285,6 +285,17 @@ _NAMES_LATER = {
     "value_and_grad": "autodiff",
     "vjp": "autodiff",
 }
+
+# the names that stand above, and those that come later; of the modules only the public ones
+__all__ = sorted(
+    {
+        name
+        for name, value in globals().items()
+        if name[0] != "_" and type(value) is not type(typing)
+    }
+    - {"TYPE_CHECKING"}
+    | {"backend", "errors", "linalg", "typing", *_MODULES_LATER, *_NAMES_LATER}
+)
 if TYPE_CHECKING:
     from gpugrad import (
         boltzmann,
@@ -316,7 +327,11 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES_LATER, *_NAMES_LATER})
+    from gpugrad.aliases import MODULES
+
+    own = {name for name in globals() if name.startswith("__")}
+    mygrads = {path for path in MODULES if "." not in path and path[0] != "_"}
+    return sorted({*__all__, *own, *mygrads})
 
 
 from gpugrad import aliases as _aliases  # noqa: E402  # it looks for names in what stands above

@@ -23,10 +23,25 @@ def write_atomically(path: Any, content: bytes | Callable[[Any], None]) -> None:
         In a folder that exists. A file of that name is replaced.
     content : bytes or callable
         A callable is handed the binary file, open for writing.
+
+    Raises
+    ------
+    OSError
+        What the system refuses, with `path` as its file name.
     """
+    path = Path(path)
+    try:
+        _write_aside(path, content)
+    except OSError as error:
+        if error.errno is None:  # of the callable's own
+            raise
+        # it may name the temporary file, which nobody has asked for
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+
+
+def _write_aside(path: Path, content: bytes | Callable[[Any], None]) -> None:
     import tempfile
 
-    path = Path(path)
     # a leading dot and no pattern that a reader of *.safetensors would pick up
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:

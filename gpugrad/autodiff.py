@@ -15,11 +15,10 @@ keeps no graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
-
-import numpy as np
 
 from gpugrad.backend.array_module import check_same_device, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
@@ -31,7 +30,7 @@ from gpugrad.ops.joining import stack
 from gpugrad.ops.namespace import tensor_namespace
 from gpugrad.ops.shaping import reshape
 from gpugrad.state import TRACKING, Switch
-from gpugrad.tensor import Tensor, hold_operands, vertex_of, wrap
+from gpugrad.tensor import Tensor, as_operand, hold_operands, vertex_of, wrap
 from gpugrad.tree import leaves, leaves_like, rebuild
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
@@ -61,8 +60,9 @@ def as_variable(function: str, x: Any) -> Tensor:
     try:
         out = Tensor(x, copy=False)
     except (TypeError, ValueError) as error:
+        why = str(error).removeprefix("Tensor: ")
         raise type(error)(
-            f"{function}: got an argument of type {type(x).__name__}, expected floats ({error})"
+            f"{function}: got an argument of type {type(x).__name__}, expected floats ({why})"
         ) from None
     if out.constant:
         raise TypeError(f"{function}: got an argument of dtype {out.dtype}, expected floats")
@@ -91,11 +91,30 @@ def as_variables(function: str, x: Any) -> Any:
 def _as_cotangent(function: str, what: str, like: Tensor, g: Any) -> Tensor:
     """`g` as a tensor of the shape and dtype of `like`."""
     if not isinstance(g, Tensor):
-        g = Tensor(float(g) if isinstance(g, int | float) else g, copy=False)
+        g = Tensor(float(g) if isinstance(g, int | float) else as_operand(function, g), copy=False)
     check_same_device(function, like._vertex.data, g._vertex.data)
     if g.shape != like.shape:
         raise ValueError(f"{function}: {what} has shape {g.shape}, expected {like.shape}")
     return g if g.dtype == like.dtype else tensor_namespace.cast(g, like.dtype)
+
+
+def check_function(function: str, f: Any) -> None:
+    """Refuse what cannot be called, before it is called."""
+    if not callable(f):
+        raise TypeError(f"{function}: f is {f!r}, expected a function")
+
+
+def _checked(function: str, f: Any, argnums: Any) -> int | tuple[int, ...]:
+    """`argnums` as an int or a tuple of them; nothing is called before they and `f` are right."""
+    check_function(function, f)
+    try:
+        if isinstance(argnums, Iterable):
+            return tuple(map(operator.index, argnums))
+        return operator.index(argnums)
+    except TypeError:
+        raise TypeError(
+            f"{function}: argnums is {argnums!r}, expected an int or a sequence of ints"
+        ) from None
 
 
 class _Call:
@@ -106,9 +125,9 @@ class _Call:
 
     def __init__(self, function: str, f: Callable, args: tuple, kwargs: dict, argnums: Argnums):
         self.function = function
-        places: Sequence[int]
-        self.one = isinstance(argnums, int | np.integer)
-        places = (argnums,) if isinstance(argnums, int | np.integer) else tuple(argnums)
+        self.one = isinstance(argnums, int)
+        places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        check_function(function, f)
         for i in places:
             if not -len(args) <= i < len(args):
                 raise ValueError(f"{function}: argnums {i}, but got {len(args)} arguments")
@@ -236,7 +255,8 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, *, has_aux: bool = False) 
     InvalidBackprop
         `f` returned more than one number.
     TypeError
-        An argument is not of floats, or `f` did not return a tensor.
+        `f` is no function, an argument is not of floats, `f` did not return a tensor, or `argnums`
+        are no integers.
     ValueError
         `argnums` names an argument that did not come.
 
@@ -252,9 +272,11 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, *, has_aux: bool = False) 
 
 
 def _value_and_grad(function: str, f: Callable, argnums: Argnums, has_aux: bool) -> Callable:
+    places = _checked(function, f, argnums)
+
     @wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(function, f, args, kwargs, argnums)
+        call = _Call(function, f, args, kwargs, places)
         y, aux = call.result if has_aux else (call.result, None)
         found = call.structured(call.gradients(call.number(y), _ones(y)))
         y = call.returned(y)
@@ -320,7 +342,7 @@ def vjp(f: Callable, *args: Any, has_aux: bool = False) -> tuple:
     Raises
     ------
     TypeError
-        An argument is not of floats, or `f` did not return tensors.
+        `f` is no function, an argument is not of floats, or `f` did not return tensors.
     ValueError
         `g` has another shape than `y`.
 
@@ -373,7 +395,7 @@ def jvp(f: Callable, primals: Any, tangents: Any) -> tuple[Any, Any]:
     Raises
     ------
     TypeError
-        An argument is not of floats, or `f` did not return tensors.
+        `f` is no function, an argument is not of floats, or `f` did not return tensors.
     ValueError
         The tangents do not match the arguments in number or shape.
 
@@ -440,7 +462,8 @@ def jacobian(f: Callable, argnums: Argnums = 0) -> Callable:
     Raises
     ------
     TypeError
-        An argument is not of floats, or `f` did not return tensors.
+        `f` is no function, an argument is not of floats, `f` did not return tensors, or `argnums`
+        are no integers.
     ValueError
         `argnums` names an argument that did not come.
 
@@ -455,9 +478,11 @@ def jacobian(f: Callable, argnums: Argnums = 0) -> Callable:
 
 
 def _jacobian(function: str, f: Callable, argnums: Argnums) -> Callable:
+    places = _checked(function, f, argnums)
+
     @wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(function, f, args, kwargs, argnums)
+        call = _Call(function, f, args, kwargs, places)
         ys = [call.tensor(t) for t in leaves(call.result)]
         return rebuild(call.result, [call.structured(_blocks(call, y)) for y in ys])
 
@@ -518,19 +543,11 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
     Tensor([[4., 2.],
             [2., 0.]])
     """
-    if isinstance(argnums, int | np.integer):
-        return _jacobian("hessian", _value_free("hessian", f, argnums), argnums)
-    places = tuple(argnums)
-
-    @wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        rows = [
-            _jacobian("hessian", _value_free("hessian", f, i), places)(*args, **kwargs)
-            for i in places
-        ]
-        return tuple(rows)
-
-    return wrapper
+    places = _checked("hessian", f, argnums)
+    if isinstance(places, int):
+        return _jacobian("hessian", _value_free("hessian", f, places), places)
+    rows = [_jacobian("hessian", _value_free("hessian", f, i), places) for i in places]
+    return wraps(f)(lambda *args, **kwargs: tuple(row(*args, **kwargs) for row in rows))
 
 
 def _value_free(function: str, f: Callable, argnums: Argnums) -> Callable:
@@ -559,7 +576,7 @@ def hvp(f: Callable, x: Any, v: Any) -> Any:
     InvalidBackprop
         `f` returned more than one number.
     TypeError
-        An argument is not of floats, or `f` did not return a tensor.
+        `f` is no function, an argument is not of floats, or `f` did not return a tensor.
     ValueError
         The entries of `v` do not match those of `x` in number or shape.
 

@@ -49,10 +49,9 @@ class _Rules:
         def rule(xp: Any, g: Any, y: Any, *operands: Any, **params: Any) -> Any:
             own = self.of_operand.get(i)
             if own is not None:
-                arguments = (g, y, *operands)
-                found = self._called(own, arguments, params)
+                found = self._called(i, own, (g, y, *operands), params)
             elif self.of_any is not None:
-                found = self._called(self.of_any, (i, g, y, *operands), params)
+                found = self._called(i, self.of_any, (i, g, y, *operands), params)
             else:
                 raise NotImplementedError(
                     f"{self.name}: operand {i} takes a gradient, but no rule for it was given; "
@@ -62,15 +61,36 @@ class _Rules:
 
         return rule
 
-    @staticmethod
-    def _called(rule: Rule, arguments: tuple, params: dict) -> Any:
-        if any(isinstance(a, Tensor) for a in arguments):
-            return rule(*arguments, **params)
-        # swept on raw arrays: what the rule calls of this library must not record a graph
-        with no_autodiff:
-            return rule(*map(_read_only, arguments), **params)
+    def _called(self, i: int, rule: Rule, arguments: tuple, params: dict) -> Any:
+        try:
+            if any(isinstance(a, Tensor) for a in arguments):
+                return rule(*arguments, **params)
+            # swept on raw arrays: what the rule calls of this library must not record a graph
+            with no_autodiff:
+                return rule(*map(_read_only, arguments), **params)
+        except TypeError:
+            mismatch = _mismatch(rule, arguments, params)
+            if mismatch is None:
+                raise
+            came = [f"{len(arguments)} positional arguments", *params]
+            first = "argnum, g, y" if rule is self.of_any else "g, y"
+            raise TypeError(
+                f"{self.name}: the rule of operand {i} cannot take {' and '.join(came)} "
+                f"({mismatch}), expected rule({first}, *operands, **params)"
+            ) from None
 
     def _checked(self, xp: Any, i: int, found: Any, operand: Any, recorded: bool) -> Any:
+        if not hasattr(found, "dtype") and not isinstance(found, int | float):
+            raise TypeError(
+                f"{self.name}: the rule of operand {i} returned {type(found).__name__}, expected "
+                f"one array of shape {operand.shape}"
+            )
+        dtype = getattr(found, "dtype", None)
+        if dtype is not None and dtype.kind not in "fiub":
+            raise TypeError(
+                f"{self.name}: the rule of operand {i} returned dtype {dtype}, expected real "
+                "numbers"
+            )
         if recorded:
             found = found if isinstance(found, Tensor) else Tensor(found, constant=True, copy=False)
         else:
@@ -78,13 +98,24 @@ class _Rules:
         if not _sums_to(found.shape, operand.shape):
             raise ValueError(
                 f"{self.name}: the rule of operand {i} returned shape {found.shape}, expected "
-                f"{operand.shape} or what broadcasts from it"
+                f"{operand.shape} or what {operand.shape} broadcasts to"
             )
         return found
 
 
+def _mismatch(rule: Rule, arguments: tuple, params: dict) -> str | None:
+    """What keeps `rule` from being called so, if it is that."""
+    try:
+        inspect.signature(rule).bind(*arguments, **params)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # written in C: it has no signature
+        pass
+    return None
+
+
 def _read_only(a: Any) -> Any:
-    """A cotangent may be the memory of other cotangents: a rule must not write into it."""
+    """`a`, so that a write raises: it is the memory of a tensor, or of other cotangents."""
     if type(a) is not np.ndarray:
         return a
     view = a.view()
@@ -93,9 +124,10 @@ def _read_only(a: Any) -> Any:
 
 
 def _sums_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Whether a cotangent of this shape can belong to an operand of shape `target`."""
-    tail = shape[max(len(shape) - len(target), 0) :]
-    return all(n == m or 1 in (n, m) for n, m in zip(reversed(tail), reversed(target)))
+    """Whether `target` broadcasts to this shape, so that the sum back to it is meant."""
+    if len(shape) < len(target):
+        return False
+    return all(m in (n, 1) for n, m in zip(reversed(shape), reversed(target)))
 
 
 class Primitive:
@@ -113,6 +145,7 @@ class Primitive:
         self._op.nin = None
 
     def _forward(self, xp: Any, *operands: Any, **params: Any) -> Any:
+        operands = tuple(map(_read_only, operands))
         y = self._f(*operands, **params)
         if isinstance(y, Tensor):
             raise TypeError(
@@ -167,15 +200,19 @@ class Primitive:
             cotangent of the result, of its shape, and `y` the result. Write it with operators and
             with functions of gpugrad (or of NumPy): ``backward()`` calls it with arrays, and
             `grad` with tensors, which is what gives every further order. It need not undo
-            broadcasting or casting: what comes back is summed to the operand's shape and cast to
-            its dtype. None: the operand takes no gradient.
+            broadcasting or casting: what comes back has the operand's shape or one that it
+            broadcasts to, is summed to the former and cast to the operand's dtype. None: the
+            operand takes no gradient.
         argnums : int or sequence of int, optional
             Which operands the rules are for; by default the first, the second...
 
         Raises
         ------
         TypeError
-            A rule is not callable, or there are not as many rules as `argnums`.
+            A rule is not callable, or there are not as many rules as `argnums`. From the sweep:
+            a rule takes other arguments, or returns something else than an array of real numbers.
+        ValueError
+            From the sweep: a rule returns another shape, or writes into an array it was given.
 
         Examples
         --------
@@ -236,9 +273,10 @@ def primitive(f: Callable[..., Any]) -> Primitive:
     Parameters
     ----------
     f : callable
-        ``f(*operands, **params)`` takes arrays and numbers and returns one new array; it must not
-        write into its operands. It gets CuPy arrays where the operands lie on a GPU: NumPy's
-        ufuncs accept them, and ``gpugrad.get_array_module(x)`` is the module to use for the rest.
+        ``f(*operands, **params)`` takes arrays and numbers and returns one new array. It must not
+        write into its operands: on the host they are read-only, so that a write raises. It gets
+        CuPy arrays, which cannot be protected, where the operands lie on a GPU: NumPy's ufuncs
+        accept them, and ``gpugrad.get_array_module(x)`` is the module to use for the rest.
         Positional arguments are operands, to which gradients go; keyword arguments are parameters.
 
     Returns
@@ -251,6 +289,8 @@ def primitive(f: Callable[..., Any]) -> Primitive:
     ------
     TypeError
         `f` is not callable.
+    ValueError
+        From the call: `f` writes into an operand.
     NotImplementedError
         From ``backward()`` or `grad`: an operand takes a gradient, but no rule was given for it.
 

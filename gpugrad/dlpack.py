@@ -80,7 +80,8 @@ def from_dlpack(
     AttributeError
         `x` does not speak DLPack.
     BufferError
-        `x` cannot be exported, or lies where neither NumPy nor CuPy can read.
+        `x` cannot be exported, lies where neither NumPy nor CuPy can read, or has a dtype that
+        NumPy lacks, such as PyTorch's bfloat16.
     ValueError
         ``copy=False``, and `device` is another one.
     TypeError
@@ -113,7 +114,7 @@ def from_dlpack(
     try:
         if kind in _CPU:
             # a view: of an array over foreign memory NumPy could not undo the guard's lock
-            data = np.from_dlpack(x).view()
+            data = _on_host(x).view()
         elif kind in _CUDA:
             library = cupy()
             with on(f"cuda:{index}"):
@@ -134,3 +135,13 @@ def from_dlpack(
     elif copy:
         data, shared = data.copy(), False
     return wrap(leaf(data, constant, exposed=shared))
+
+
+def _on_host(x: Any) -> np.ndarray:
+    try:
+        return np.from_dlpack(x)
+    except RuntimeError as error:  # so NumPy refuses a dtype
+        raise BufferError(
+            f"got {type(x).__name__} of dtype {getattr(x, 'dtype', 'unknown')}, expected a dtype "
+            f"that NumPy has ({error})"
+        ) from None

@@ -6,6 +6,8 @@ The files are those of ``mygrad.save``, either way. Nothing is ever unpickled.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -35,6 +37,8 @@ def save(file: FileLike, tensor: Tensor) -> None:
     ------
     TypeError
         `tensor` is not a Tensor, or `file` is neither a name nor a file.
+    OSError
+        The file cannot be written: a folder that does not exist, for one.
 
     Examples
     --------
@@ -59,7 +63,8 @@ def save(file: FileLike, tensor: Tensor) -> None:
     name = _name("save", file)
     if not name.endswith(".npz"):
         name += ".npz"
-    write_atomically(name, lambda opened: np.savez(opened, **arrays))
+    with _named("save"):
+        write_atomically(name, lambda opened: np.savez(opened, **arrays))
 
 
 def load(file: FileLike, *, device: str | Device | None = None) -> Tensor:
@@ -85,7 +90,7 @@ def load(file: FileLike, *, device: str | Device | None = None) -> Tensor:
     else:
         name = _name("load", file)
         try:
-            with open(name, "rb") as opened:
+            with _named("load"), open(name, "rb") as opened:
                 data, grad = _read(opened)
         except FileNotFoundError as error:
             if os.path.exists(f"{name}.npz"):
@@ -95,6 +100,17 @@ def load(file: FileLike, *, device: str | Device | None = None) -> Tensor:
     if grad is not None and not tensor.constant:
         tensor._vertex.grad, tensor._vertex.grad_shared = to_device(grad, where), False
     return tensor
+
+
+@contextmanager
+def _named(function: str) -> Iterator[None]:
+    """The function's name in what the system says."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is not None:
+            error.strerror = f"{function}: {error.strerror}"
+        raise
 
 
 def _name(function: str, file: Any) -> str:

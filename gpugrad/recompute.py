@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.autodiff import as_variable, lifting
+from gpugrad.autodiff import as_variable, check_function, lifting
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import InvalidBackprop
@@ -60,6 +60,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     Raises
     ------
+    TypeError
+        `f` is no function.
     InvalidBackprop
         From the sweep: called again, `f` gave another value, or used other tensors. On a GPU the
         comparison waits for the values.
@@ -78,6 +80,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> x.grad, w.grad
     (array(2.), array(0.))
     """
+    check_function("checkpoint", f)
 
     @wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

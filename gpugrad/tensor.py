@@ -342,7 +342,7 @@ class Tensor:
 
     def item(self) -> int | float:
         """The one element, as a Python number."""
-        return vertex_of(self, renewing=False).data.item()
+        return self._only("item", ValueError)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         data = self.data
@@ -355,23 +355,22 @@ class Tensor:
             return np.array(data, dtype=dtype)
         array = np.asarray(data, dtype=dtype)
         if copy is False and array is not data:
-            raise ValueError(
-                f"Tensor.__array__: a copy is needed to turn {data.dtype} into {dtype}"
-            )
+            raise ValueError(f"Tensor.__array__: got copy=False, but {dtype} needs a copy")
         return array
 
-    def _only(self) -> int | float:
+    def _only(self, function: str, error: type[Exception] = TypeError) -> int | float:
         """The one element, for conversions to Python's numbers."""
         data = vertex_of(self, renewing=False).data
-        if data.size > 1:
-            raise TypeError(f"Tensor: a tensor of shape {data.shape} is not one number")
+        if data.size != 1:
+            error = error if data.size else ValueError  # as in MyGrad
+            raise error(f"{function}: got a tensor of shape {data.shape}, expected one element")
         return data.item()
 
     def __float__(self) -> float:
-        return float(self._only())
+        return float(self._only("float"))
 
     def __int__(self) -> int:
-        return int(self._only())
+        return int(self._only("int"))
 
     def __index__(self) -> int:
         data = vertex_of(self, renewing=False).data
@@ -400,7 +399,7 @@ class Tensor:
         text = repr(asnumpy(vertex_of(self, renewing=False).data))
         return text.replace("array", "Tensor", 1).replace("\n", "\n ")
 
-    __hash__ = object.__hash__
+    __hash__ = None  # type: ignore[assignment]  # == compares elements, as NumPy's does
 
     def __getitem__(self, index: Any) -> Tensor:
         raise NotImplementedError  # bound by gpugrad.operators, as are all operators and methods

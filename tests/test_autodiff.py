@@ -289,6 +289,64 @@ def test_list_of_numbers_is_an_array():
     np.testing.assert_array_equal(gg.grad(lambda x: x[1][0] ** 2)([[1], [2.0]]), [[0.0], [4.0]])
 
 
+def test_list_of_arrays_is_a_list():
+    for make in (np.asarray, gg.tensor):
+        found = gg.grad(lambda xs: (xs[0] * xs[1]).sum())([make(X), make(V)])
+        assert type(found) is list
+        np.testing.assert_array_equal(found[0], V)
+        np.testing.assert_array_equal(found[1], X)
+
+
+def test_one_number_may_have_axes_of_length_one():
+    y, found = gg.value_and_grad(lambda x: (x * x).sum(keepdims=True))(X)
+    assert y.shape == (1,) * X.ndim
+    np.testing.assert_array_equal(found, 2 * X)
+
+
+def test_gradient_does_not_share_memory_with_what_it_is_taken_at():
+    @gg.primitive
+    def half_square(x: Any) -> Any:
+        return 0.5 * x**2
+
+    half_square.defvjp(lambda g, y, x: x)  # at a cotangent of 1
+    x = gg.tensor(3.0)
+    found = gg.grad(half_square)(x)
+    assert found.item() == 3.0
+    assert not np.shares_memory(found.data, x.data)
+
+
+def test_pullback_records_a_graph_if_one_is_wanted_when_it_is_called():
+    x = gg.tensor(X)
+    _, pullback = gg.vjp(lambda x: x * x, x)
+    with gg.no_autodiff:
+        assert pullback(V)[0].creator is None
+        _, made_without = gg.vjp(lambda x: x * x, x)
+    assert pullback(V)[0].creator is not None
+    found = gg.grad(lambda v: made_without(v)[0].sum())(V)
+    np.testing.assert_array_equal(found, 2 * X)
+
+
+def test_product_with_the_hessian_has_the_structure_of_a_tuple_of_one_and_needs_no_tracking():
+    f = lambda x: (x**3).sum()
+    for switch in (contextlib.nullcontext(), gg.no_autodiff):
+        with switch:
+            found = gg.hvp(f, (X,), (V,))
+            assert type(found) is tuple
+            np.testing.assert_allclose(found[0], 6 * X * V)
+
+
+def test_jacobian_of_nothing_has_the_dtype_of_the_argument():
+    found = gg.jacobian(lambda x: x[:0])(X.astype(np.float32))
+    assert found.shape == (0, *X.shape)
+    assert found.dtype == np.float32
+
+
+def test_cotangent_on_another_device_is_refused(cupy_standin: Any):
+    _, pullback = gg.vjp(lambda x: gg.reshape(x, (-1, 1)), gg.tensor(X, device="cuda"))
+    with pytest.raises(gg.errors.DeviceMismatchError, match="vjp"):
+        pullback(X.reshape(-1, 1))
+
+
 def test_namedtuple_of_numbers_keeps_its_names():
     Line = namedtuple("Line", "slope offset")
     found = gg.grad(lambda p: p.slope**2 * p.offset)(Line(3.0, 5.0))
@@ -548,6 +606,50 @@ def test_function_that_clears_a_part_of_its_graph_is_refused():
 def test_errors(call: Callable[[], Any], error: type):
     with pytest.raises(error):
         call()
+
+
+def total(x: Any) -> gg.Tensor:
+    return x.sum()
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["grad", "value_and_grad", "jacobian", "hessian", "checkpoint", "vjp", "jvp", "hvp"],
+)
+@pytest.mark.parametrize("thing", [3, X, None])
+def test_what_is_no_function_is_refused_before_it_is_called(function: str, thing: Any):
+    more = {"vjp": (X,), "jvp": (X, X), "hvp": (X, X)}.get(function, ())
+    with pytest.raises(TypeError, match=f"^{function}: f is .*, expected a function$"):
+        getattr(gg, function)(thing, *more)
+
+
+@pytest.mark.parametrize("function", ["grad", "value_and_grad", "jacobian", "hessian"])
+@pytest.mark.parametrize("argnums", [1.0, (0, "b"), "0", None, np.array(0.5)])
+def test_argnums_that_are_no_integers_are_refused_at_once(function: str, argnums: Any):
+    with pytest.raises(TypeError, match=f"^{function}: argnums is .*expected an int or a seq"):
+        getattr(gg, function)(total, argnums)
+
+
+def test_argnums_may_be_any_iterable_of_integers():
+    f = gg.grad(lambda x, y: (x * y).sum(), argnums=(i for i in (1, 0)))
+    for _ in range(2):
+        np.testing.assert_array_equal(f(2.0, 3.0), (2.0, 3.0))
+
+
+@pytest.mark.parametrize("thing", [1j, None, "x", [[1.0], [1.0, 2.0]]])
+def test_message_about_an_argument_names_no_other_function(thing: Any):
+    calls = {
+        "grad": lambda: gg.grad(total)(thing),
+        "vjp": lambda: gg.vjp(total, thing),
+        "hvp": lambda: gg.hvp(total, thing, X),
+    }
+    for function, call in calls.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{function}: got ") as caught:
+            call()
+        assert "Tensor" not in str(caught.value)
+    if thing != [[1.0], [1.0, 2.0]]:
+        with pytest.raises(TypeError, match="^vjp: got an operand of dtype"):
+            gg.vjp(total, X)[1](thing)
 
 
 def test_arguments_are_free_after_a_derivative():

@@ -159,6 +159,13 @@ def test_what_does_not_speak_dlpack_is_named():
         gg.from_dlpack([1.0])
 
 
+def test_dtype_that_numpy_lacks_is_named(torch: Any):
+    with pytest.raises(
+        BufferError, match=r"^from_dlpack: got Tensor of dtype torch\.bfloat16, exp"
+    ):
+        gg.from_dlpack(torch.ones(3, dtype=torch.bfloat16))
+
+
 def test_unreadable_device_is_named():
     class Elsewhere:
         def __dlpack__(self) -> None: ...

@@ -361,3 +361,36 @@ def test_weights_and_gradients_on_two_devices_are_refused(cupy_standin):
     with pytest.raises(DeviceMismatchError, match=r"vw\[0\] is on cpu, ws\[0\] is on cuda:0"):
         adam_update([w], [w], 0.1, [zero], [g], 1)
     assert raw(w).tolist() == [1.0, 1.0]
+
+
+# --------------------------------------------------------------------------------- what is returned
+
+
+def test_settings_given_as_tensors_make_no_tensors_of_arrays_written_into():
+    w, zeros = np.ones(2), np.zeros(2)
+    lr, beta = gg.tensor(0.5), gg.tensor(0.9)
+    (new,), (m,), (v,) = adam_update([w], [np.ones(2)], lr, [zeros], [zeros], 1, beta, beta, lr)
+    assert new is w and type(m) is type(v) is np.ndarray
+    assert type(gradient_descent_update([w], [w.copy()], lr)[0]) is np.ndarray
+
+
+def test_running_means_that_are_constants_stay_constants():
+    w, means = gg.tensor([1.0]), gg.tensor([0.0], constant=True)
+    _, (m,), (v,) = adam_update([w], [np.ones(1)], 0.1, [means], [np.zeros(1)], 1)
+    assert m.constant
+    assert type(v) is np.ndarray
+
+
+def test_arrays_of_no_dimension_stay_arrays():
+    w, g, zero = np.array(2.0), np.array(1.0), np.array(0.0)
+    new = gradient_descent_update(w, g, 0.5, inplace=False)
+    assert type(new) is np.ndarray and new == 1.5
+    for x in adam_update(w, g, 0.5, zero, zero, 1, inplace=False):
+        assert type(x) is np.ndarray
+
+
+def test_host_numbers_may_stand_beside_arrays_of_any_library(cupy_standin):
+    w = cupy_standin.asarray(np.ones(2))
+    (found,) = gradient_descent_update([w], [w], np.float64(0.5), inplace=False, f="cupy")
+    assert found.tolist() == [0.5, 0.5]
+    assert gg.gradients.stop_gradient(np.float64(2.0), "cupy") == 2.0

@@ -244,9 +244,11 @@ def test_without_retaining_nothing_is_left_of_the_graph():
 def test_what_is_returned_does_not_share_memory_with_xs():
     array = np.array([3.0])
     y, g = execute_with_gradients(lambda x: x[0], array)
+    kept, _ = execute_with_gradients(lambda x: x[0:1], array)
     a, (b, c) = execute_with_gradients(lambda x: x[0] + x[1], [array[0:1], array])
     array[0] = 9
     assert y == 3.0 and g == 1.0 and a == 6.0 and not np.shares_memory(b, c)
+    assert kept == [3.0]
 
 
 def test_gradients_are_found_under_no_autodiff():

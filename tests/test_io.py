@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +132,23 @@ def test_what_is_no_file_is_refused(name):
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        gg.save(tmp_path / "no" / "x.npz", gg.tensor(1.0))
-    with pytest.raises(FileNotFoundError):
-        gg.load(tmp_path / "no" / "x.npz")
+    name = tmp_path / "no" / "x.npz"
+    for function, call in (
+        ("save", lambda: gg.save(name, gg.tensor(1.0))),
+        ("load", lambda: gg.load(name)),
+    ):
+        with pytest.raises(FileNotFoundError, match=rf"\] {function}: .*'{name}'$") as caught:
+            call()
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, str(name))
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "x.npz").mkdir()
+    with pytest.raises(IsADirectoryError, match=rf"save: .*'{tmp_path / 'x.npz'}'$"):
+        gg.save(tmp_path / "x.npz", gg.tensor(1.0))
+    assert os.listdir(tmp_path) == ["x.npz"]
+    with pytest.raises(IsADirectoryError, match="load: "):
+        gg.load(tmp_path / "x.npz")
 
 
 def archive(**arrays) -> bytes:
@@ -184,6 +199,41 @@ def test_nothing_is_unpickled():
     assert not Trap.sprung
     np.load(io.BytesIO(content), allow_pickle=True)["data"]
     assert Trap.sprung, "the trap does not work"
+
+
+def test_what_goes_on_after_an_array_is_refused():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        array = io.BytesIO()
+        np.save(array, np.ones(3))
+        members.writestr("data.npy", array.getvalue() + b"more")
+    file.seek(0)
+    with pytest.raises(TensorFileError, match="goes on after its array"):
+        gg.load(file)
+
+
+def test_the_gradient_takes_the_dtype_of_the_data():
+    content = archive(data=np.ones(2, np.float32), grad=np.array([0.5, 2.0]))
+    x = gg.load(io.BytesIO(content))
+    assert x.grad.dtype == np.float32
+    assert np.array_equal(x.grad, [0.5, 2.0])
+
+
+def test_integers_have_no_gradient_whatever_the_file_says():
+    x = gg.load(io.BytesIO(archive(data=np.array([1, 2]), grad=np.array([0.5, 2.0]))))
+    assert x.constant
+    assert x.grad is None
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged():
+    class Unreadable(io.BytesIO):
+        def read(self, *args):
+            if self.tell() < 100:  # the list of members is at the end
+                raise OSError(errno.EIO, "the disk is gone")
+            return super().read(*args)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        gg.load(Unreadable(written(gg.tensor([1.0]))))
 
 
 def test_every_truncation_is_noticed():

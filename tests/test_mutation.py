@@ -442,3 +442,35 @@ def test_array_that_its_owner_made_read_only_is_not_written():
                 attempt()
     np.testing.assert_array_equal(array, 1.0)
     assert not array.flags.writeable
+
+
+def test_view_that_is_written_to_belongs_to_the_new_graph_at_once():
+    base = +gg.tensor([1.0, 2.0, 3.0])
+    view = base[:2]
+    view[0] = 5.0
+    (base * base).sum().backward()
+    # what was computed from the base is gone; the view has been made from it before
+    assert not view.data.flags.writeable
+    view.clear_graph()
+    view.data[0] = 7.0
+    np.testing.assert_array_equal(base, [7.0, 2.0, 3.0])
+
+
+def test_taking_a_view_keeps_the_gradient_and_any_other_use_forgets_it():
+    x = gg.tensor([1.0, 2.0, 3.0])
+    (x * x).sum().backward()
+    view = x[1:]
+    np.testing.assert_array_equal(x.grad, [2.0, 4.0, 6.0])
+    np.testing.assert_array_equal(view.grad, [4.0, 6.0])
+    x[np.array([0, 1])]
+    assert x.grad is None
+
+
+def test_an_operation_forgets_the_gradients_of_all_its_operands_unless_it_fails():
+    x, y, z = gg.tensor([1.0]), gg.tensor([2.0]), gg.tensor([3.0])
+    (x * y * z).backward()
+    with pytest.raises(ValueError):
+        gg.concatenate([x, y, np.ones((2, 2))])
+    assert [t.grad.item() for t in (x, y, z)] == [6.0, 3.0, 2.0]
+    gg.concatenate([x, y, z])
+    assert x.grad is y.grad is z.grad is None

@@ -535,6 +535,7 @@ def test_no_value_is_one_object():
 def test_reduce_broadcast_sums_new_and_stretched_axes():
     g = np.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(reduce_broadcast(g, (3, 1)), g.sum((0, 2)).reshape(3, 1))
+    np.testing.assert_array_equal(reduce_broadcast(g, (4,)), g.sum((0, 1)))
     assert reduce_broadcast(g, (2, 3, 4)) is g
 
 

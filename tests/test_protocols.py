@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
+from gpugrad import protocols
 from gpugrad.ops import comparison, creation
 from gpugrad.ops.namespace import PUBLIC
+from gpugrad.ufunc import UFuncMethodError
 
 X = np.array([[0.5, 1.0, 2.0], [3.0, 0.25, 1.5]])
 CALLS = {
@@ -235,3 +237,37 @@ def test_other_classes_may_claim_an_operation():
 def test_question_about_arrays_of_two_devices_names_both(cupy_standin: Any):
     with pytest.raises(gg.DeviceMismatchError, match=r"allclose: .* is on cuda:0, .* is on cpu"):
         np.allclose(gg.tensor(X, device="cuda"), X)
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="NumPy's clip had not them"
+)
+def test_clip_takes_the_bounds_by_their_newer_names():
+    x = gg.tensor([-1.0, 0.5, 3.0])
+    y = np.clip(x, min=0.0, max=2.0)
+    np.testing.assert_array_equal(y, [0.0, 0.5, 2.0])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(np.clip(x, max=2.0), [-1.0, 0.5, 2.0])
+
+
+def test_answer_written_to_a_tensor_is_that_tensor():
+    x = gg.tensor([1.0, np.inf])
+    flags, place = gg.tensor([True, True]), gg.tensor(5)
+    assert np.isfinite(x, out=flags) is flags
+    assert flags.data.tolist() == [True, False]
+    assert np.argmax(x, out=place) is place
+    assert place.item() == 1
+
+
+def test_argument_that_numpy_calls_not_given_is_not_given():
+    x = gg.tensor([[1.0, 2.0]])
+    assert np.sum(x, axis=1, keepdims=np._NoValue).shape == (1,)
+
+
+def test_override_of_a_ufunc_leaves_its_methods_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(protocols._OVERRIDES, np.add, lambda *x: "overridden")
+    x = gg.tensor([1.0])
+    assert np.add(x, x) == "overridden"
+    with pytest.raises(UFuncMethodError):
+        np.add.reduce(x)

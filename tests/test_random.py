@@ -133,6 +133,15 @@ class TestOnADevice:
         for a, b in zip(first, again, strict=True):
             assert np.array_equal(gg.asnumpy(a), gg.asnumpy(b))
 
+    def test_one_bound_is_the_upper_one(self, device):
+        x = gg.asnumpy(random.randint(3, shape=200, device=device))
+        assert set(x.tolist()) == {0, 1, 2}
+
+    def test_bounds_beyond_the_dtype_are_refused(self, device):
+        for high, dtype in ((3, bool), (257, np.uint8)):
+            with pytest.raises(ValueError):
+                random.randint(0, high, 5, dtype, device=device)
+
     def test_integers_fill_their_range(self, device):
         random.seed(2)
         for low, high, dtype in [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
+from gpugrad.autodiff import gradients as gradients_of
 from gpugrad.graph.guard import guarded_count
 from gpugrad.testing import check_grads
 
@@ -285,3 +286,57 @@ def test_values_that_are_not_finite_may_come_again():
 
 def test_is_called_by_the_functions_name():
     assert gg.checkpoint(block).__name__ == "block"
+
+
+def test_an_operand_is_protected_and_its_gradient_forgotten_as_by_an_operation():
+    x = gg.tensor([1.0, 2.0])
+    (x * x).sum().backward()
+    y = gg.checkpoint(lambda x: gg.exp(x))(x)
+    assert x.grad is None
+    with gg.no_autodiff, pytest.raises(ValueError, match="read-only"):
+        x[0] = 5.0
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad, np.exp([1.0, 2.0]))
+
+
+def test_a_result_that_is_a_view_has_memory_of_its_own():
+    x = gg.tensor([1.0, 2.0])
+    y = gg.checkpoint(lambda x: x[1:])(x)
+    assert not np.shares_memory(y.data, x.data)
+    y.backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 1.0])
+
+
+def test_operands_may_be_asked_for_one_by_one_with_different_cotangents():
+    x, w = gg.tensor([1.0, 2.0]), gg.tensor([3.0, 5.0])
+    y = gg.checkpoint(lambda x, w: x * w)(x, w)
+    for vertex, other in ((x._vertex, w), (w._vertex, x)):
+        for g in ([1.0, 10.0], [2.0, 0.0]):
+            (found,) = gradients_of([vertex], [y], [gg.tensor(g)], raw=True)
+            np.testing.assert_array_equal(found, np.multiply(g, other.data))
+
+
+@pytest.mark.parametrize(
+    ("factors", "second", "is_refused"),
+    [
+        ([1.0, 1.0], lambda y: y * (1 + 1e-14), False),  # as sums on a GPU may differ
+        ([1.0, 1.0], lambda y: y * (1 + 1e-3), True),
+        ([1.0, 1.0], lambda y: y.astype(np.float32), True),
+        ([1.0, np.inf], lambda y: gg.where(np.isinf(y), 0.0, y), True),
+    ],
+    ids=["rounding", "other number", "other dtype", "finite now"],
+)
+def test_second_value_may_differ_by_rounding_alone(factors: Any, second: Any, is_refused: bool):
+    calls: list[Any] = []
+    factors = np.array(factors)
+
+    def f(x: gg.Tensor) -> gg.Tensor:
+        calls.append(x)
+        return second(x * factors) if len(calls) > 1 else x * factors
+
+    y = gg.checkpoint(f)(gg.tensor([1.0, 2.0]))
+    if is_refused:
+        with pytest.raises(gg.errors.InvalidBackprop, match="another value"):
+            y.sum().backward()
+    else:
+        y.sum().backward()

@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[Any, tuple, int, str]] = {
         operation(
             lambda x, y: x * y,
             lambda g, z, x, y: g * y,
-            lambda g, z, x, y: gg.sum(g * x, axis=1, keepdims=True),
+            lambda g, z, x, y: gg.sum(g * x, axis=1),
         ),
         (np.concatenate([X, X[:1]]), ROW),
         1,
@@ -194,3 +194,13 @@ def test_arguments_are_not_written_to_and_stay_writeable():
 def test_errors(call: Callable[[], Any], error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_tolerance_is_that_of_the_coarsest_argument_and_in_units_of_the_result():
+    x = np.array([0.3, 0.7])
+    check_grads(lambda a, b: gg.exp(a * b), (x.astype(np.float32), x))
+    check_grads(lambda x: 1e8 * gg.exp(x), x)
+
+
+def test_integers_among_the_results_are_left_out():
+    check_grads(lambda x: (x * x, gg.tensor([1, 2])), np.array([0.3, 0.7]))

@@ -49,6 +49,7 @@ def test_leaves_come_in_the_order_of_the_other_tree():
     ("tree", "message"),
     [
         ({"a": 1}, r"f: x is a dict with the keys \['a'\], y is a dict with the keys \['a', 'b'\]"),
+        ({"a": 1, "c": 2}, r"f: x is a dict with the keys \['a', 'c'\], y is a dict"),
         ({"a": 1, "b": [1]}, r"f: x\['b'\] is a list of length 1, y\['b'\] is a tuple of length 2"),
         ({"a": [], "b": (1, 2)}, r"f: x\['a'\] is a list of length 0, y\['a'\] is a leaf \(int\)"),
         ({"a": 1, "b": 2}, r"f: x\['b'\] is a leaf \(int\), y\['b'\] is a tuple of length 2"),

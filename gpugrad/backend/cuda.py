@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "pointer",
     "source",
+    "sources",
     "type_name",
 ]
 
@@ -65,6 +66,17 @@ def _text(name: str) -> str:
     except (FileNotFoundError, IsADirectoryError):
         have = sorted(f.name for f in _folder().iterdir() if f.name.endswith((".cu", ".cuh")))
         raise KernelError(f"kernels: no file {name!r}, expected one of {have}") from None
+
+
+def sources() -> list[str]:
+    """The names of the kernel files, without those that they include.
+
+    Raises
+    ------
+    KernelError
+        There is no folder of kernels.
+    """
+    return sorted(f.name for f in _folder().iterdir() if f.name.endswith(".cu"))
 
 
 @cache

@@ -7,6 +7,7 @@ project's own generator. `rng` takes the place of both.
 
 from __future__ import annotations
 
+import operator
 from math import prod
 from typing import Any
 
@@ -34,14 +35,20 @@ __all__ = [
 Shape = tuple[int, ...]
 
 
-def _shape(shape: tuple[Any, ...]) -> Shape:
+def _shape(function: str, shape: tuple[Any, ...]) -> Shape:
     """The lengths, given one by one, as one tuple, or as one number."""
-    lengths: Any = shape[0] if len(shape) == 1 else shape
-    return tuple(lengths) if np.ndim(lengths) else (lengths,)
+    given: Any = shape[0] if len(shape) == 1 else shape
+    try:
+        lengths = tuple(map(operator.index, given if np.ndim(given) else (given,)))
+    except TypeError:
+        raise TypeError(f"{function}: shape {given!r}, expected integers") from None
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"{function}: shape {lengths}, expected lengths of at least 0")
+    return lengths
 
 
 def _weights(function: str, shape: tuple[Any, ...]) -> Shape:
-    lengths = _shape(shape)
+    lengths = _shape(function, shape)
     if len(lengths) < 2:
         raise ValueError(f"{function}: shape {lengths}, expected at least two axes, (out, in, ...)")
     return lengths
@@ -135,7 +142,7 @@ def uniform(
             f"uniform: lower_bound {low} and upper_bound {high}, expected the second to be larger"
         )
     kind = _floats("uniform", dtype)
-    return _drawn("uniform", low, high, _shape(shape), kind, constant, device, rng)
+    return _drawn("uniform", low, high, _shape("uniform", shape), kind, constant, device, rng)
 
 
 def normal(
@@ -167,7 +174,7 @@ def normal(
     mean, std = number("normal", "mean", mean), number("normal", "std", std)
     if not std >= 0:
         raise ValueError(f"normal: std is {std}, expected a number of at least 0")
-    return _drawn("normal", mean, std, _shape(shape), kind, constant, device, rng)
+    return _drawn("normal", mean, std, _shape("normal", shape), kind, constant, device, rng)
 
 
 # ------------------------------------------------------------------ scaled by the number of inputs
@@ -367,4 +374,4 @@ def constant(
     device : str or Device, optional
         Where to make it; the current device if None.
     """
-    return full(_shape(shape), value, dtype, constant=constant, device=device)
+    return full(_shape("constant", shape), value, dtype, constant=constant, device=device)

@@ -8,7 +8,8 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, module_for, on, to_device
 from gpugrad.errors import composite, explain
-from gpugrad.tensor import Tensor, as_operand
+from gpugrad.graph.vertex import leaf
+from gpugrad.tensor import Tensor, as_operand, resolve_constant, wrap
 
 __all__ = [
     "arange",
@@ -126,7 +127,14 @@ def _made(word: str, *args: Any, constant: bool | None, device: Any, **options: 
         except Exception as error:
             explain(error, word)
             raise
-    return Tensor(data, constant=constant, copy=False)._as_private()
+    return _fresh(word, data, constant)
+
+
+def _fresh(function: str, data: Any, constant: bool | None) -> Tensor:
+    """A tensor of an array that was just made."""
+    if constant is not None and not isinstance(constant, bool):
+        raise TypeError(f"{function}: constant is {constant!r}, expected True, False or None")
+    return wrap(leaf(data, resolve_constant(function, data.dtype, constant), exposed=False))
 
 
 def zeros(
@@ -231,7 +239,7 @@ def geomspace(
     ends = _number("geomspace", start), _number("geomspace", stop)
     # CuPy has no geomspace: the numbers, which are few, are made on the host and taken there
     data = np.geomspace(*ends, num=num, endpoint=endpoint, dtype=dtype, axis=axis)
-    return Tensor(to_device(data, device), constant=constant, copy=False)._as_private()
+    return _fresh("geomspace", to_device(data, device), constant)
 
 
 def eye(
@@ -257,14 +265,19 @@ def identity(
 def _like(
     word: str, other: Any, dtype: Any, shape: Any, constant: bool | None, *fill: Any
 ) -> Tensor:
+    function = f"{word}_like"
     data = asarray(other)
     xp = get_array_module(data)
     shape = data.shape if shape is None else shape
-    numbers = [_number(f"{word}_like", x) for x in fill]
-    made = getattr(xp, word)(shape, *numbers, dtype=data.dtype if dtype is None else dtype)
+    numbers = [_number(function, x) for x in fill]
+    try:
+        made = getattr(xp, word)(shape, *numbers, dtype=data.dtype if dtype is None else dtype)
+    except Exception as error:
+        explain(error, function)
+        raise
     if constant is None and made.dtype.kind == "f":
         constant = other.constant if isinstance(other, Tensor) else True
-    return Tensor(made, constant=constant, copy=False)._as_private()
+    return _fresh(function, made, constant)
 
 
 def zeros_like(

@@ -12,9 +12,10 @@ So it is computed once, its rule finds every factor in its result, and is exact 
 
 Singular vectors, eigenvectors and Q are unique up to a sign (or a rotation, where values are
 equal). Their derivatives are those of functions that do not depend on this choice. Values that
-differ by no more than rounding count as equal: between their vectors the derivative is set to 0,
-which is right at first order for functions of the matrix; at second order it leaves out what only
-the function knows.
+differ by no more than rounding count as equal: between their vectors the derivative is set to 0.
+At first order that is right for functions of the values, and of the spaces that the vectors of
+equal values span. Of V f(w) V.T it leaves out f'(w) times the cotangent between those vectors,
+and at second order it leaves out more: what only the function knows.
 
 References
 ----------
@@ -191,8 +192,9 @@ def eigh(a: Any, UPLO: str = "L", *, constant: bool | None = None) -> EighResult
     -------
     EighResult
         ``(eigenvalues, eigenvectors)``: (..., n), ascending, and (..., n, n), in columns. Where
-        eigenvalues are equal, derivatives are finite, and right at first order for functions that
-        do not depend on the choice of eigenvectors.
+        eigenvalues are equal, derivatives are finite, and right at first order for functions of the
+        eigenvalues and of the space that their vectors span (a projector onto it); not for
+        ``(v * exp(w)) @ v.T``, of which the part between those vectors is left out.
 
     Raises
     ------
@@ -283,7 +285,9 @@ def svd(
     SVDResult or Tensor
         ``(U, S, Vh)``: (..., m, k), (..., k), descending, and (..., k, n), with k the smaller of m
         and n. Where singular values are equal or 0, derivatives are finite, and right at first
-        order for functions that do not depend on the choice of vectors.
+        order for functions of the values and of the spaces that their vectors span (the best
+        approximation by rank 2 of a matrix of rank 2); not for ``(U * S) @ Vh``, of which the part
+        between those vectors is left out.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from gpugrad.ops.arithmetic import multiply
 from gpugrad.ops.indexing import getitem
 from gpugrad.ops.linalg import matmul
 from gpugrad.ops.matrices import as_matrices, as_square, transposed
+from gpugrad.ops.shaping import as_tensor
 from gpugrad.tensor import Tensor
 
 __all__ = ["inv", "matrix_power", "pinv", "solve"]
@@ -104,7 +105,7 @@ def solve(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     Tensor([1. , 0.5])
     """
     a = as_square("solve", a)
-    b = b if isinstance(b, Tensor) else Tensor(b, constant=True, copy=False)
+    b = as_tensor("solve", b)
     if b.dtype == np.float16:
         raise TypeError("solve: got float16, expected float32 or float64")
     rows = b.shape[:1] if b.ndim == 1 else b.shape[-2:-1]
@@ -179,7 +180,7 @@ def matrix_power(a: Any, n: int, *, constant: bool | None = None) -> Tensor:
     TypeError
         `n` is not an int.
     """
-    a = a if isinstance(a, Tensor) else Tensor(a, constant=True, copy=False)
+    a = as_tensor("matrix_power", a)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise np.linalg.LinAlgError(
             f"matrix_power: got shape {a.shape}, expected square matrices (..., n, n)"

@@ -63,6 +63,16 @@ def CONCATENATE(xp: Any, *xs: Any, axis: int) -> Any:
     return xp.concatenate(xs, axis=axis)
 
 
+def _listed(function: str, tensors: Any) -> list[Any]:
+    try:
+        several = iter(tensors)
+    except TypeError:
+        raise TypeError(
+            f"{function}: got {type(tensors).__name__}, expected a sequence of tensors"
+        ) from None
+    return list(several)
+
+
 def concatenate(
     tensors: Sequence[Any],
     axis: int | None = 0,
@@ -78,9 +88,9 @@ def concatenate(
     ValueError
         No tensor, or lengths that differ along another axis.
     TypeError
-        Both `out` and `dtype` are given.
+        No sequence, or both `out` and `dtype` are given.
     """
-    parts = list(tensors)
+    parts = _listed("concatenate", tensors)
     if dtype is not None:
         if out is not None:
             raise TypeError("concatenate: got both out and dtype, expected one of them")
@@ -99,8 +109,10 @@ def stack(
     ------
     ValueError
         No tensor, or shapes that differ.
+    TypeError
+        No sequence.
     """
-    parts = [as_tensor("stack", t) for t in tensors]
+    parts = [as_tensor("stack", t) for t in _listed("stack", tensors)]
     shapes = {p.shape for p in parts}
     if len(shapes) != 1:
         raise ValueError(f"stack: got shapes {sorted(shapes)}, expected one shape")
@@ -110,7 +122,7 @@ def stack(
 @composite
 def hstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their second axis; vectors along their only one."""
-    parts: list[Any] = [atleast_1d(t) for t in tup]
+    parts: list[Any] = [atleast_1d(t) for t in _listed("hstack", tup)]
     axis = 0 if parts and parts[0].ndim == 1 else 1
     return concatenate(parts, axis, constant=constant)
 
@@ -118,19 +130,19 @@ def hstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
 @composite
 def vstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their first axis; vectors are rows."""
-    return concatenate([atleast_2d(t) for t in tup], 0, constant=constant)
+    return concatenate([atleast_2d(t) for t in _listed("vstack", tup)], 0, constant=constant)
 
 
 @composite
 def dstack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join tensors along their third axis, which `atleast_3d` gives to those that lack it."""
-    return concatenate([atleast_3d(t) for t in tup], 2, constant=constant)
+    return concatenate([atleast_3d(t) for t in _listed("dstack", tup)], 2, constant=constant)
 
 
 @composite
 def column_stack(tup: Sequence[Any], *, constant: bool | None = None) -> Tensor:
     """Join matrices side by side; vectors are columns."""
-    parts = [as_tensor("column_stack", t) for t in tup]
+    parts = [as_tensor("column_stack", t) for t in _listed("column_stack", tup)]
     columns = [reshape(t, (t.size, 1)) if t.ndim < 2 else t for t in parts]
     return concatenate(columns, 1, constant=constant)
 

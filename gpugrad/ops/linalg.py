@@ -16,7 +16,7 @@ from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import multiply, positive, subtract
 from gpugrad.ops.indexing import getitem
 from gpugrad.ops.reductions import astype
-from gpugrad.ops.shaping import expand_dims, moveaxis, ravel, reshape, transpose
+from gpugrad.ops.shaping import as_tensor, expand_dims, moveaxis, ravel, reshape, transpose
 from gpugrad.tensor import Tensor
 from gpugrad.ufunc import call, ufunc
 
@@ -204,10 +204,6 @@ def written_into(result: Tensor, out: Any, constant: bool | None) -> Tensor:
     return positive(result, out=out, constant=constant)
 
 
-def _as_tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
-
-
 @composite
 def outer(a: Any, b: Any, out: Any = None, *, constant: bool | None = None) -> Tensor:
     """The products of every element of `a` with every element of `b`, both flattened.
@@ -262,7 +258,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, constant: bool | None = None) ->
     numpy.exceptions.AxisError
         An axis that does not exist.
     """
-    a, b = _as_tensor(a), _as_tensor(b)
+    a, b = as_tensor("tensordot", a), as_tensor("tensordot", b)
     over = tuple(
         [normalize_axis_index(axis, x.ndim, "tensordot") for axis in chosen]
         for x, chosen in zip((a, b), _axis_lists(axes))
@@ -292,7 +288,7 @@ def dot(a: Any, b: Any, out: Any = None, *, constant: bool | None = None) -> Ten
     ValueError
         Those axes have different lengths.
     """
-    a, b = _as_tensor(a), _as_tensor(b)
+    a, b = as_tensor("dot", a), as_tensor("dot", b)
     if not a.ndim or not b.ndim:
         return multiply(a, b, out=out, constant=constant)
     if b.ndim <= 2:
@@ -309,7 +305,7 @@ def inner(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     ValueError
         The last axes have different lengths.
     """
-    a, b = _as_tensor(a), _as_tensor(b)
+    a, b = as_tensor("inner", a), as_tensor("inner", b)
     if not a.ndim or not b.ndim:
         return multiply(a, b, constant=constant)
     return tensordot(a, b, (-1, -1), constant=constant)
@@ -348,7 +344,7 @@ def kron(a: Any, b: Any, *, constant: bool | None = None) -> Tensor:
     >>> gg.kron([1.0, 10.0], [1.0, 2.0])
     Tensor([ 1.,  2., 10., 20.])
     """
-    a, b = _as_tensor(a), _as_tensor(b)
+    a, b = as_tensor("kron", a), as_tensor("kron", b)
     ndim = max(a.ndim, b.ndim)
     r = (1,) * (ndim - a.ndim) + a.shape
     s = (1,) * (ndim - b.ndim) + b.shape
@@ -395,7 +391,7 @@ def cross(
     """
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = _as_tensor(a), _as_tensor(b)
+    a, b = as_tensor("cross", a), as_tensor("cross", b)
     axisa, axisb = normalize_axis_index(axisa, a.ndim), normalize_axis_index(axisb, b.ndim)
     if a.shape[axisa] != 3 or b.shape[axisb] != 3:
         raise ValueError(f"cross: shapes {a.shape} and {b.shape}, expected length 3 along the axis")

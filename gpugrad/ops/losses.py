@@ -1,7 +1,7 @@
 """Loss functions of classification and ranking: operations with their checks, for gpugrad.nnet.
 
-Labels are integers and carry no gradient. As in any index, those from -C to -1 count from the last
-of the C classes.
+Labels are integers and carry no gradient. As in any index, and as in MyGrad, those from -C to -1
+count from the last of the C classes: -1 does not mean that there is none.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _terms(xp: Any, x: Any) -> Any:
     """Scores minus the largest of their row, in the precision to compute in."""
     if x.dtype.kind != "f" or x.dtype.itemsize < 4:
         x = x.astype(np.float32 if x.dtype.kind == "f" else np.float64)
-    return x - x.max(axis=1, keepdims=True) if x.shape[1] else x
+    return x - x.max(axis=1, keepdims=True)
 
 
 @shared
@@ -142,7 +142,7 @@ def softmax_crossentropy(
     x : array_like, shape (N, C)
         A score for each of C classes, of each of N samples.
     y_true : array_like of int, shape (N,)
-        The index of each sample's class, on the device of `x`.
+        The index of each sample's class, on the device of `x`; -1 is the last class.
     constant : bool, optional
         True: the result takes no gradient.
 
@@ -154,11 +154,11 @@ def softmax_crossentropy(
     Raises
     ------
     ValueError
-        A shape is another.
+        A shape is another, or there are no classes.
     TypeError
         The labels are no integers.
     IndexError
-        A label is not below C.
+        A label is below -C or not below C.
     DeviceMismatchError
         Scores and labels lie on different devices.
 
@@ -173,6 +173,10 @@ def softmax_crossentropy(
            [-0.25,  0.25]])
     """
     x, labels = _checked("softmax_crossentropy", x, y_true)
+    if not x.shape[1]:
+        raise ValueError(
+            f"softmax_crossentropy: x has shape {x.shape}, expected at least one class"
+        )
     saved: dict[str, Any] = {}
     loss = apply(CROSSENTROPY, (x,), {"labels": labels, "saved": saved}, constant=constant)
     if loss.constant:
@@ -197,7 +201,7 @@ def negative_log_likelihood(
     x : array_like, shape (N, C)
         Logarithms of probabilities, as `logsoftmax` gives them.
     y_true : array_like of int, shape (N,)
-        The index of each sample's class, on the device of `x`.
+        The index of each sample's class, on the device of `x`; -1 is the last class.
     weights : array_like, shape (C,), optional
         What the samples of each class count; 1 by default. No gradient goes through them, and the
         mean is over N, whatever they add up to.
@@ -216,7 +220,7 @@ def negative_log_likelihood(
     TypeError
         The labels are no integers.
     IndexError
-        A label is not below C.
+        A label is below -C or not below C.
     DeviceMismatchError
         The arrays lie on different devices.
     """
@@ -316,7 +320,7 @@ def focal_loss(
     class_probs : array_like, shape (N, C)
         Probabilities, in [0, 1]. Nothing makes sure that they add up to 1.
     targets : array_like of int, shape (N,)
-        The index of each sample's class, on the device of `class_probs`.
+        The index of each sample's class, on the device of `class_probs`; -1 is the last class.
     alpha : float
         A factor.
     gamma : float
@@ -420,7 +424,7 @@ def multiclass_hinge(
     x : array_like, shape (N, C)
         A score for each of C classes, of each of N samples.
     y_true : array_like of int, shape (N,)
-        The index of each sample's class, on the device of `x`.
+        The index of each sample's class, on the device of `x`; -1 is the last class.
     hinge : float
         By how much the score of the right class is to exceed the others.
     constant : bool, optional
@@ -438,7 +442,7 @@ def multiclass_hinge(
     TypeError
         The labels are no integers, or `hinge` is no number.
     IndexError
-        A label is not below C.
+        A label is below -C or not below C.
     DeviceMismatchError
         Scores and labels lie on different devices.
     """

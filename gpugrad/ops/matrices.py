@@ -8,6 +8,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.ops.shaping import as_tensor
 from gpugrad.tensor import Tensor
 
 __all__ = ["as_matrices", "as_square", "raw_of", "rounding", "transposed"]
@@ -33,7 +34,7 @@ def rounding(values: Any) -> Any:
 
 def as_matrices(function: str, x: Any) -> Tensor:
     """The operand as a tensor with a dtype that decompositions take."""
-    x = x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
+    x = as_tensor(function, x)
     if x.ndim < 2:
         raise np.linalg.LinAlgError(
             f"{function}: got shape {x.shape}, expected matrices (..., m, n)"
@@ -45,9 +46,9 @@ def as_matrices(function: str, x: Any) -> Tensor:
 
 def as_square(function: str, x: Any) -> Tensor:
     """The same, of square matrices."""
-    x = as_matrices(function, x)
-    if x.shape[-1] != x.shape[-2]:
+    x = as_tensor(function, x)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise np.linalg.LinAlgError(
             f"{function}: got shape {x.shape}, expected square matrices (..., n, n)"
         )
-    return x
+    return as_matrices(function, x)

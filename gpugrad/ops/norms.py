@@ -14,7 +14,7 @@ from gpugrad.ops.decompositions import svdvals
 from gpugrad.ops.reductions import max as largest
 from gpugrad.ops.reductions import min as smallest
 from gpugrad.ops.reductions import sum as total
-from gpugrad.ops.shaping import expand_dims, moveaxis, ravel, reshape
+from gpugrad.ops.shaping import as_tensor, expand_dims, moveaxis, ravel, reshape
 from gpugrad.tensor import Tensor
 from gpugrad.ufunc import call
 
@@ -145,7 +145,7 @@ def norm(
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
-    x = x if isinstance(x, Tensor) else Tensor(x, constant=True, copy=False)
+    x = as_tensor("norm", x)
     if x.dtype.kind != "f":
         x = Tensor(x.data.astype(np.float64), constant=True, copy=False)
     if axis is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
@@ -143,7 +143,7 @@ def median(
     Parameters
     ----------
     a : array_like
-    axis : int or tuple of int, optional
+    axis : int or sequence of int, optional
         All axes by default.
     keepdims : bool, optional
         Keep the reduced axes at length 1.
@@ -157,11 +157,11 @@ def median(
     Raises
     ------
     ValueError
-        An axis does not exist.
+        An axis does not exist or is named twice.
     """
     x = as_tensor("median", a)
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
-    reduced = sorted({normalize_axis_index(i, x.ndim, "median") for i in axes})
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    reduced = sorted(normalize_axis_tuple(axes, x.ndim, "median"))
     kept = x.ndim - len(reduced)
     x = moveaxis(x, tuple(reduced), tuple(range(kept, x.ndim)))
     n = 1

@@ -82,6 +82,7 @@ CALLS = {
         lambda xp, a, b, m: xp.max(a, axis=(0, 1)),
         lambda xp, a, b, m: xp.max(a, axis=1, keepdims=True),
         lambda xp, a, b, m: xp.max(a, axis=0, initial=1.0),
+        lambda xp, a, b, m: xp.max(a, axis=0, initial=np.float64(100.0)),
         lambda xp, a, b, m: xp.max(a, axis=1, initial=-9.0, where=m),
         lambda xp, a, b, m: xp.max(a[:, :0], axis=1, initial=-9.0),
         lambda xp, a, b, m: xp.max(a[:, :0], initial=-9.0, keepdims=True),
@@ -95,6 +96,8 @@ CALLS = {
         lambda xp, a, b, m: xp.mean(a, axis=1, where=m),
         lambda xp, a, b, m: xp.mean(a, axis=1, where=b > 0, keepdims=True),
         lambda xp, a, b, m: xp.mean(a.astype(xp.float16), where=m),
+        # the sum is beyond float16
+        lambda xp, a, b, m: xp.mean(xp.full(2048, 100, xp.float16), where=xp.full(2048, True)),
         lambda xp, a, b, m: _into(xp, "mean", b, a, axis=0),
     ],
     "min": [
@@ -115,6 +118,7 @@ CALLS = {
         lambda xp, a, b, m: xp.sum(a, axis=-1, keepdims=True),
         lambda xp, a, b, m: xp.sum(a, axis=(0, 1), dtype=xp.float64),
         lambda xp, a, b, m: xp.sum(a, axis=0, initial=10.0),
+        lambda xp, a, b, m: xp.sum(a, axis=0, initial=np.float64(10.0)),
         lambda xp, a, b, m: xp.sum(a, axis=1, where=m),
         lambda xp, a, b, m: xp.sum(a, where=b > 0, initial=1),
         lambda xp, a, b, m: xp.sum(a[:0], axis=0),
@@ -386,6 +390,8 @@ class TestFunctions:
         a = as_device(MATRIX)
         with pytest.raises(TypeError):
             vocabulary.add(a, a, out=as_device(MATRIX), where=a)
+        with pytest.raises(TypeError):
+            vocabulary.sum(a, where=as_device(np.ones(MATRIX.shape, int)))
 
     def test_unknown_take_mode_raises(self, vocabulary, as_device):
         with pytest.raises(ValueError, match="mode"):
@@ -450,6 +456,8 @@ class TestElementwise:
         selected = vocabulary.add(as_device(ROW), 1, out=None, where=m)
         assert selected.shape == (2, 3)
         assert_same(selected[0], ROW + 1, host)
+        selected[1] = 0  # its rows are not one row shown twice
+        assert_same(selected[0], ROW + 1, host)
 
     def test_where_false_writes_nothing(self, vocabulary, as_device, host):
         out = as_device(ROW)
@@ -460,6 +468,10 @@ class TestElementwise:
         out = as_device(np.zeros(3, np.float32))
         assert vocabulary.add(as_device(ROW), 1, out) is out
         assert_same(out, ROW + 1, host)
+        outs = as_device(np.zeros(3, np.float32)), as_device(np.zeros(3, np.float32))
+        vocabulary.divmod(as_device(ROW), as_device(ROW + 9), *outs)
+        for mine, numpys in zip(outs, np.divmod(ROW, ROW + 9), strict=True):
+            assert_same(mine, numpys, host)
 
     def test_out_of_two_results(self, vocabulary, as_device, host):
         outs = as_device(np.zeros(3, np.float32)), as_device(np.zeros(3, np.float32))
@@ -474,6 +486,9 @@ class TestElementwise:
         assert_same(out, np.array([3, -2, 0], np.float16), host)
         with pytest.raises(TypeError):
             vocabulary.add(as_device(ROW), 1, out=as_device([1, 2, 3]), where=as_device(MASK[0]))
+        whole, mask = as_device(np.array([7, 7, 7])), as_device([True, True, False])
+        vocabulary.add(as_device(ROW), 1, out=whole, where=mask, casting="unsafe")
+        assert_same(whole, np.array([3, -2, 7]), host)
 
     def test_dtype_of_the_computation(self, vocabulary, as_device, host):
         result = vocabulary.add(as_device(ROW), 1, dtype=np.float64)

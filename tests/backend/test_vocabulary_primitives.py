@@ -223,6 +223,39 @@ def test_where_or_zero_selects(vocabulary, as_device, host, xp, dtype, shape):
     assert_same(result, np.where(mask, x, dtype(0)), host)
 
 
+def test_axes_that_masks_and_an_ellipsis_stand_for_are_counted(vocabulary, as_device, host):
+    x, mask = np.arange(24.0).reshape(2, 3, 4), np.zeros((2, 3), bool)
+    mask[1, 2] = True
+    for between in ((), (...,)):
+        for last in ([3], [-4]):
+            index = (as_device(mask), *between, as_device(np.array(last)))
+            found = vocabulary.getitem(as_device(x), index)
+            assert_same(found, x[(mask, *between, last)], host)
+        for last in ([4], [-5]):
+            index = (as_device(mask), *between, as_device(np.array(last)))
+            with pytest.raises(IndexError):
+                vocabulary.getitem(as_device(x), index)
+
+
+@pytest.mark.parametrize("word, ufunc", [("cummax", np.maximum), ("cummin", np.minimum)])
+@pytest.mark.parametrize("axis", (0, -1))
+def test_running_extremes_know_all_that_came_before(vocabulary, as_device, host, word, ufunc, axis):
+    for n in range(10):
+        for line in (np.arange(n), np.arange(n)[::-1]):
+            x = np.stack([line, -line], axis=1 - axis % 2)
+            found = getattr(vocabulary, word)(as_device(x), axis)
+            assert_same(found, ufunc.accumulate(x, axis=axis), host)
+
+
+@pytest.mark.parametrize("word", ("sigmoid", "softplus", "log_sigmoid"))
+def test_half_types_are_worked_out_in_single_precision(vocabulary, as_device, host, word):
+    x = np.linspace(-12, 12, 501).astype(np.float16)
+    found = host(getattr(vocabulary, word)(as_device(x)))
+    in_single = host(getattr(vocabulary, word)(as_device(x.astype(np.float32))))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, in_single.astype(np.float16))
+
+
 def test_where_or_zero_broadcasts_and_takes_any_layout(vocabulary, as_device, host):
     mask, x = np.array([[True], [False]]), np.arange(6.0, dtype=np.float32)[::-2]
     expected = np.where(mask, x, np.float32(0))

@@ -431,3 +431,11 @@ def test_long_use_leaves_no_bookkeeping_behind():
     assert guarded_count() == before
     assert not guard._waiting
     assert_free(array)
+
+
+def test_operation_that_fails_leaves_no_lock_while_its_error_is_kept():
+    x, y = np.ones(2), np.ones(3)
+    with pytest.raises(ValueError) as kept:
+        gg.concatenate([gg.tensor(x, copy=False), y, np.ones((2, 2))])
+    assert kept.value.__traceback__ is not None
+    assert x.flags.writeable and y.flags.writeable

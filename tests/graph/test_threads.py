@@ -264,6 +264,62 @@ def test_view_that_is_adopted_after_its_base_was_released_is_writeable():
     assert not view.flags.writeable
 
 
+class _LockTakenLate:
+    """The guard's lock; before it is first taken, another thread does something."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self.lock, self.before = guard._lock, before
+
+    def __enter__(self) -> None:
+        before, self.before = self.before, lambda: None
+        other = threading.Thread(target=before)
+        other.start()
+        other.join()
+        self.lock.acquire()
+
+    def __exit__(self, *error: Any) -> None:
+        self.lock.release()
+
+
+def test_leaf_that_becomes_known_outside_before_its_first_use_is_noted_is_guarded(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    leaf = gg.tensor(B)
+    vertex = leaf._vertex
+    array = vertex.data
+    monkeypatch.setattr(guard, "_lock", _LockTakenLate(lambda: guard.expose(vertex)))
+    graph = leaf * 2.0
+    assert not array.flags.writeable
+    del graph
+    assert array.flags.writeable
+
+
+def test_arrays_are_locked_and_released_under_the_guards_lock_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    owned = {"_protect": [], "_release": []}
+
+    def watched(name: str, function: Callable) -> Callable:
+        def call(array: Any) -> Any:
+            owned[name].append(guard._lock._is_owned())
+            return function(array)
+
+        return call
+
+    for name in owned:
+        monkeypatch.setattr(guard, name, watched(name, getattr(guard, name)))
+    array = A.copy()
+    graph = gg.tensor(array, copy=False)[1] * gg.tensor(array[0], copy=False)
+    leaf = gg.tensor(B)
+    other = leaf + graph
+    leaf.data.sum()
+    other.data.sum()
+    del graph, other
+    assert array.flags.writeable
+    assert owned["_protect"] and owned["_release"]
+    assert all(owned["_protect"]) and all(owned["_release"])
+
+
 def test_graph_made_while_its_leaf_becomes_known_outside_is_guarded():
     for _ in range(200):
         leaf = gg.tensor(B)

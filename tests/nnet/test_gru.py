@@ -64,6 +64,7 @@ CALLS = {
     "all": {},
     "no step back": {"bp_lim": 0},
     "two steps back": {"bp_lim": 2},
+    "all steps back but one": {"bp_lim": T - 2},
     "all steps back": {"bp_lim": T - 1},
     "first state": {"s0": FIRST},
     "first state, broadcast": {"s0": FIRST[0]},

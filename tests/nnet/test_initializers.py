@@ -124,6 +124,21 @@ def test_dirac_filters_give_back_their_channels():
     np.testing.assert_array_equal(y.data[:, 3], 0)
 
 
+@pytest.mark.parametrize(
+    "name", [*dict.fromkeys(n.split(",")[0] for n in RANDOM), "dirac", "constant"]
+)
+def test_lengths_are_integers_of_at_least_zero(name: str):
+    make = getattr(initializers, name)
+    with pytest.raises(
+        ValueError, match=rf"^{name}: shape \(-3, 2\), expected lengths of at least"
+    ):
+        make(-3, 2)
+    with pytest.raises(TypeError, match=rf"^{name}: shape \('a', 3\), expected integers"):
+        make("a", 3)
+    with pytest.raises(TypeError, match=rf"^{name}: shape \(2.5, 3\), expected integers"):
+        make((2.5, 3))
+
+
 FLOATS_ONLY = ("uniform", "normal", "glorot_uniform", "glorot_normal", "he_normal", "he_uniform")
 
 
@@ -155,3 +170,8 @@ def test_weights_have_two_axes_at_least(name: str, shape: tuple[Any, ...]):
 )
 def test_parameters_out_of_range_raise_what_mygrad_raises(function: str, call: Any):
     assert_same_error(lambda m: call(initializers if m is not THEIRS else m), function)
+
+
+def test_a_deviation_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="std is nan"):
+        gg.nnet.initializers.normal(2, std=float("nan"))

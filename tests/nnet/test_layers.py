@@ -403,3 +403,16 @@ def test_hessian_of_a_quadratic_in_the_filters_is_the_gram_matrix_of_the_windows
     h = gg.hessian(half_square)(gg.tensor(normal(1, 1, 3, seed=1)))
     found = gg.asnumpy(h).reshape(3, 3)
     np.testing.assert_allclose(found, windows.T @ windows, rtol=0, atol=1e-12)
+
+
+def test_windows_must_fit_the_axes_that_they_slide_over():
+    x = gg.tensor(np.arange(6.0).reshape(2, 3))
+    for pool in (gg.nnet.max_pool, gg.nnet.layers.mean_pool):
+        with pytest.raises(ValueError, match="spans 3"):
+            pool(x, (3,), 1, axis=(0,))
+        assert pool(x, (2,), 1, axis=(0,)).shape == (1, 3)
+
+
+def test_images_without_elements_have_no_transposed_convolution():
+    with pytest.raises(ValueError, match="no elements"):
+        gg.nnet.layers.conv_transpose_nd(np.ones((1, 1, 0)), np.ones((1, 1, 3)), stride=1)

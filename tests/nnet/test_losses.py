@@ -242,6 +242,21 @@ def test_label_that_names_no_class_raises_on_every_device(name: str, wrong: int,
 
 
 @pytest.mark.parametrize("name", LABELLED)
+def test_label_minus_one_is_the_last_class_as_in_mygrad(name: str):
+    negative = np.array([-1, 0, -5, 2, -2, 4])
+    assert_same_calculus(lambda m, x: getattr(m, name)(x, negative), P)
+    found = [getattr(nnet, name)(P, labels) for labels in (negative, negative % 5)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_scores_of_no_class_raise_what_mygrad_raises(name: str):
+    prefix = "getitem" if name in ("negative_log_likelihood", "softmax_focal_loss") else name
+    scores, labels = np.ones((2, 0)), np.zeros(2, int)
+    assert_same_error(lambda m: getattr(m, name)(m.tensor(scores), labels), prefix)
+
+
+@pytest.mark.parametrize("name", LABELLED)
 def test_scores_and_labels_on_different_devices_raise(name: str, cupy_standin: Any):
     x = gg.tensor(P, device="cuda")
     with pytest.raises(gg.DeviceMismatchError, match=name):

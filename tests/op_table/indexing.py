@@ -32,6 +32,7 @@ INDICES: tuple[tuple[str, tuple[int, ...], Any], ...] = (
     ("duplicates", (3, 2), _DUPLICATES),
     ("list", (4,), [3, 3, 1]),
     ("empty-list", (4,), []),
+    ("tuple", (4, 2), ((0, 3, 0), 1)),
     ("2d-duplicates", (3,), np.array([[0, 1], [1, 1]])),
     ("pairs", (3, 3), (np.array([0, 2, 0]), np.array([1, 1, 1]))),
     ("outer", (3, 3), (np.array([[0], [2]]), np.array([[1, 1, 0]]))),

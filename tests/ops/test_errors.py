@@ -59,6 +59,13 @@ FAULTS = (
     Fault("broadcast_to", lambda m, x, on: m.broadcast_to(x, (4, 4)), ValueError, "broadcast_to: "),
     Fault("stack", lambda m, x, on: m.stack([x, x[0]]), ValueError, "stack: ...(2, 3)...(3,)"),
     Fault("concatenate", lambda m, x, on: m.concatenate([x, x[0]]), ValueError, "concatenate: ..."),
+    Fault(
+        "join a number", lambda m, x, on: m.concatenate(3), TypeError, "concatenate: got int, ..."
+    ),
+    Fault("stack a number", lambda m, x, on: m.stack(3), TypeError, "stack: got int, ..."),
+    Fault("vstack a number", lambda m, x, on: m.vstack(3), TypeError, "vstack: got int, ..."),
+    Fault("item", lambda m, x, on: x.item(), ValueError, "item: ...(2, 3), expected one element"),
+    Fault("full_like", lambda m, x, on: m.full_like(x, "a"), ValueError, "full_like: ...'a'..."),
     Fault("nothing to join", lambda m, x, on: m.concatenate([]), ValueError, "concatenate: ..."),
     Fault("einsum", lambda m, x, on: m.einsum("ij,jk", x, x), ValueError, "einsum: ...(2, 3)"),
     Fault("tensordot", lambda m, x, on: m.tensordot(x, x, 1), ValueError, "tensordot: ...(2, 3)"),
@@ -165,6 +172,9 @@ FAULTS = (
     Fault("ends", lambda m, x, on: m.geomspace(0, 1), ValueError, "geomspace: ..."),
     # linear algebra
     Fault("inv", lambda m, x, on: m.linalg.inv(x), LinAlgError, "inv: got shape (2, 3), ..."),
+    Fault("det", lambda m, x, on: m.linalg.det(x[0]), LinAlgError, "det: ...(3,)...(..., n, n)"),
+    Fault("solve", lambda m, x, on: m.linalg.solve(x[:, :2], "b"), TypeError, "solve: ...<U1"),
+    Fault("dot of text", lambda m, x, on: m.dot(x, "b"), TypeError, "dot: ..."),
     Fault("eigvalsh", lambda m, x, on: m.linalg.eigvalsh(x), LinAlgError, "eigvalsh: ...(2, 3)"),
     Fault("multi_dot", lambda m, x, on: m.linalg.multi_dot([x]), ValueError, "multi_dot: ..."),
     Fault("trace", lambda m, x, on: m.trace(x[0]), ValueError, "trace: ..."),
@@ -266,6 +276,35 @@ COMPLEX: dict[str, Callable[[Any], Any]] = {
     "exp": lambda on: gg.exp(on(Z)),
     "svd": lambda on: gg.linalg.svd(on(Z[:, None])),
 }
+
+
+@pytest.mark.parametrize(
+    "call, function",
+    [
+        (lambda: gg.ones(2, dtype=complex), "ones"),
+        (lambda: gg.zeros_like(X, dtype=complex), "zeros_like"),
+        (lambda: gg.geomspace(1, 1j, 3), "geomspace"),
+        (lambda: gg.linalg.eigh([[1j]]), "eigh"),
+        (lambda: gg.linalg.solve([[1j]], [1.0]), "solve"),
+        (lambda: gg.linalg.matrix_power([[1j]], 2), "matrix_power"),
+        (lambda: gg.linalg.norm([1j]), "norm"),
+        (lambda: gg.tensordot([[1j]], [[1.0]]), "tensordot"),
+    ],
+)
+def test_message_about_complex_numbers_names_the_function_that_was_called(
+    call: Callable[[], Any], function: str
+):
+    with pytest.raises(TypeError, match=f"^{function}: got .*complex128, expected real numbers"):
+        call()
+
+
+def test_constant_that_is_no_bool_is_named_with_the_function():
+    for function, call in (
+        ("zeros", lambda: gg.zeros(2, constant=1)),
+        ("ones_like", lambda: gg.ones_like(X, constant="yes")),
+    ):
+        with pytest.raises(TypeError, match=f"^{function}: constant is .*, expected True, False"):
+            call()
 
 
 @pytest.mark.parametrize("name", COMPLEX)

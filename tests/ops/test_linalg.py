@@ -6,6 +6,7 @@ What holds of every operation (value, gradient, second order, layouts, dtypes) i
 from __future__ import annotations
 
 from itertools import permutations
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,16 @@ def test_cholesky_factors_give_back_the_matrix_and_its_derivative(device: str):
         assert_close(t.grad, (weights + np.swapaxes(weights, -1, -2)) / 2)
 
 
+def test_only_one_triangle_is_read(device: str):
+    x, other = positive(3), matrices(3, 3)
+    lower, upper = np.linalg.cholesky(x), np.linalg.cholesky(x).T
+    assert_close(la.cholesky(on(device, np.tril(x) + np.triu(other, 1))), lower)
+    assert_close(la.cholesky(on(device, np.triu(x) + np.tril(other, -1)), upper=True), upper)
+    values = np.linalg.eigvalsh(x)
+    assert_close(la.eigvalsh(on(device, np.tril(x) + np.triu(other, 1))), values)
+    assert_close(la.eigvalsh(on(device, np.triu(x) + np.tril(other, -1)), "u"), values)
+
+
 @pytest.mark.parametrize("uplo", "LU")
 def test_eigenvalues_and_vectors_give_back_the_matrix_and_its_derivative(uplo: str, device: str):
     x, weights = positive(4, 2), matrices(2, 4, 4, seed=1)
@@ -174,11 +185,18 @@ def test_pseudoinverse_satisfies_penrose(device: str):
     assert_close(gg.swapaxes(a @ p, -1, -2), a @ p)
 
 
+def test_pseudoinverse_takes_small_singular_values_for_zero(device: str):
+    x = np.diag([4.0, 1.0, 0.1])
+    for rcond, inverses in ((1e-3, [0.25, 1, 10]), (0.1, [0.25, 1, 0]), (0.5, [0.25, 0, 0])):
+        assert_close(la.pinv(on(device, x), rcond), np.diag(inverses))
+
+
 def test_powers_of_a_matrix(device: str):
     x = positive(3) / 5
     t = on(device, x)
     for n in range(-3, 6):
         assert_close(la.matrix_power(t, n), np.linalg.matrix_power(x, n))
+        assert la.matrix_power(t.astype(np.float32), n).dtype == np.float32
     found = gradient(lambda t: gg.trace(la.matrix_power(t, 5)), x, device)
     assert_close(found, 5 * np.linalg.matrix_power(x, 4).T)
 
@@ -203,6 +221,41 @@ def test_products_in_the_cheapest_order():
     # the example of Cormen et al., section 15.2: ((A1 (A2 A3)) ((A4 A5) A6))
     split = _cheapest_splits((30, 35, 15, 5, 10, 20, 25))
     assert (split[0, 5], split[0, 2], split[3, 5]) == (2, 0, 4)
+
+
+def test_products_with_vectors_at_the_ends_are_made_from_there(monkeypatch: pytest.MonkeyPatch):
+    made = []
+
+    def noted(a: Any, b: Any, **options: Any) -> Any:
+        made.append((a.shape, b.shape))
+        return gg.matmul(a, b, **options)
+
+    monkeypatch.setattr("gpugrad.ops.linalg.matmul", noted)
+    wide, narrow = np.ones((6, 5)), np.ones((5, 4))
+    gg.multi_matmul([np.ones(6), wide, narrow])
+    gg.multi_matmul([narrow.T, wide.T, np.ones(6)])
+    assert made == [((6,), (6, 5)), ((5,), (5, 4)), ((5, 6), (6,)), ((4, 5), (5,))]
+
+
+@pytest.mark.parametrize("shapes", (((3,), ()), ((2, 3), (3, 2)), ((2, 3), (4, 3, 2))))
+def test_dot_writes_into_out(shapes: Any, device: str):
+    a, b = (matrices(*shape, seed=i) for i, shape in enumerate(shapes))
+    expected = np.dot(a, b)
+    out = on(device, np.zeros(expected.shape))
+    x = on(device, a)
+    assert gg.dot(x, on(device, b), out=out) is out
+    assert_close(out, expected)
+    out.backward()
+    assert_close(x.grad, gradient(lambda t: gg.dot(t, on(device, b)).sum(), a, device))
+
+
+def test_trace_in_another_dtype(device: str):
+    x = on(device, np.eye(3, dtype=np.float32))
+    y = gg.trace(x, dtype=np.float64)
+    assert y.dtype == np.float64
+    y.backward()
+    assert x.grad.dtype == np.float32
+    assert_close(x.grad, np.eye(3))
 
 
 def test_several_products_with_vectors_at_the_ends(device: str):
@@ -265,9 +318,39 @@ def test_one_singular_matrix_in_a_stack(device: str):
     assert_close(found, np.stack([cofactors(a) for a in x]))
 
 
-def test_trace_of_a_function_has_its_gradient_where_eigenvalues_are_equal(device: str):
-    q, _ = np.linalg.qr(matrices(4, 4))
-    x = q @ np.diag([1.0, 1.0, 1.0, 2.0]) @ q.T
+@pytest.mark.parametrize("wrong", (np.nan, np.inf))
+def test_gradient_of_the_determinant_of_a_matrix_that_is_not_finite_is_nan(wrong: float):
+    x = np.diag([wrong, 1.0, 1.0, 1.0])
+    t = gg.tensor(x)
+    with np.errstate(all="ignore"):
+        la.det(t).backward()
+    assert_close(t.grad, np.full((4, 4), np.nan))
+
+
+@pytest.mark.parametrize("rank_of_x", (0, 1, 2, 3, 4))
+def test_all_derivatives_of_the_determinant_along_a_line_at_any_rank(rank_of_x: int):
+    x, direction = rank(rank_of_x, 4), matrices(4, 4, seed=7)
+    # det(x + t direction) is a polynomial of degree 4 in t
+    places = np.arange(-2.0, 3.0)
+    values = [np.linalg.det(x + t * direction) for t in places]
+    coefficients = np.linalg.solve(np.vander(places, increasing=True), values)
+    f = lambda t: la.det(gg.add(x, t * direction))
+    for order, coefficient in enumerate(coefficients[1:], 1):
+        f = gg.grad(f)
+        np.testing.assert_allclose(
+            f(gg.tensor(0.0)).data, factorial(order) * coefficient, rtol=1e-8, atol=1e-8
+        )
+
+
+@pytest.mark.parametrize("sign", (1, -1))
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+def test_trace_of_a_function_has_its_gradient_where_eigenvalues_are_equal(
+    sign: int, dtype: Any, device: str
+):
+    q, _ = np.linalg.qr(matrices(8, 8))
+    values = sign * np.array([1.0] * 7 + [2.0])
+    x = (q @ np.diag(values) @ q.T).astype(dtype)
+    tolerance = 1e-8 if dtype == np.float64 else 2e-5
 
     def f(t: gg.Tensor) -> gg.Tensor:
         return gg.exp(la.eigvalsh(t)).sum()
@@ -276,11 +359,52 @@ def test_trace_of_a_function_has_its_gradient_where_eigenvalues_are_equal(device
         w, v = la.eigh(t)
         return gg.trace((v * gg.exp(w)) @ v.T @ on(device, x))
 
-    exponential = q @ np.diag(np.exp([1.0, 1.0, 1.0, 2.0])) @ q.T
-    assert_close(gradient(f, x, device), exponential)
+    exponential = q @ np.diag(np.exp(values)) @ q.T
+    assert_close(gradient(f, x, device), exponential, tolerance, tolerance)
     # d tr(exp(x) x') at x' = x: x commutes with exp(x)
-    assert_close(gradient(through_vectors, x, device), exponential @ x, 1e-8, 1e-8)
+    assert_close(gradient(through_vectors, x, device), exponential @ x, tolerance, tolerance)
     assert np.isfinite(gg.hessian(f)(gg.tensor(x)).data).all()
+
+
+def test_space_of_equal_eigenvalues_has_its_gradient(device: str):
+    q, _ = np.linalg.qr(matrices(4, 4))
+    x, weights = q @ np.diag([1.0, 1.0, 1.0, 2.0]) @ q.T, matrices(4, 4, seed=1)
+
+    def projector(t: gg.Tensor) -> gg.Tensor:
+        v = la.eigh(t).eigenvectors[:, :3]
+        return (v @ v.T * on(str(t.device), weights)).sum()
+
+    def of_symmetric(t: gg.Tensor) -> gg.Tensor:
+        return projector((t + t.T) / 2)
+
+    assert_close(gradient(projector, x, device), differences(of_symmetric, x), 1e-6, 1e-8)
+
+
+@pytest.mark.parametrize("shape", ((4, 3), (3, 4), (4, 4)))
+def test_best_approximation_of_the_rank_of_the_matrix_has_its_gradient(shape: Any, device: str):
+    x = matrices(shape[0], 2) @ matrices(2, shape[1], seed=1)
+    weights = matrices(*shape, seed=2)
+
+    def approximation(t: gg.Tensor) -> gg.Tensor:
+        u, s, vh = la.svd(t, full_matrices=False)
+        return ((u[:, :2] * s[:2]) @ vh[:2] * on(str(t.device), weights)).sum()
+
+    assert_close(gradient(approximation, x, device), differences(approximation, x), 1e-6, 1e-8)
+
+
+def test_matrices_of_a_stack_are_differentiated_each_in_its_own_scale(device: str):
+    small, large = positive(3), 1e20 * positive(3, seed=1)
+
+    def first_vector(t: gg.Tensor) -> gg.Tensor:
+        return (la.eigh(t).eigenvectors[..., 0] ** 2 * on(device, [0.0, 1.0, 2.0])).sum()
+
+    def first_left_vector(t: gg.Tensor) -> gg.Tensor:
+        return (la.svd(t).U[..., 0] ** 2 * on(device, [0.0, 1.0, 2.0])).sum()
+
+    for f in (first_vector, first_left_vector):
+        found = gradient(lambda t, f=f: f(t).sum(), np.stack([small, large]), device)
+        assert_close(found[0], gradient(f, small, device))
+        assert_close(found[1] * 1e20, gradient(f, large, device) * 1e20)
 
 
 def test_sum_of_singular_values_has_a_gradient_where_they_are_equal_or_zero(device: str):
@@ -304,7 +428,10 @@ def test_norms_of_vectors_are_numpys(ord: Any, keepdims: bool, device: str):
     for axis in (0, 1, -1, (2,)):
         found = la.norm(on(device, x), ord, axis, keepdims)
         assert_close(found, np.linalg.norm(x, ord, axis, keepdims))
-    assert_close(la.norm(on(device, x[0, 0]), ord), np.linalg.norm(x[0, 0], ord))
+    line = x[0, 0]
+    assert_close(la.norm(on(device, line), ord), np.linalg.norm(line, ord))
+    kept = la.norm(on(device, line), ord, 0, keepdims)
+    assert_close(kept, np.linalg.norm(line, ord, 0, keepdims))
 
 
 @pytest.mark.parametrize("ord", MATRIX_ORDERS)
@@ -334,10 +461,12 @@ def test_norm_of_a_vector_with_a_zero_among_others(device: str):
     unit = x / 5
     hessian = gg.hessian(la.norm)(on(device, x))
     assert_close(hessian, (np.eye(3) - np.outer(unit, unit)) / 5)
-    for ord in (0.5, 1, 1.5, 3, -1):
+    for ord in (0.5, 1, 1.5, 3):
         found = gradient(lambda t, ord=ord: la.norm(t, ord), x, device)
-        assert found[1] == 0
-        assert np.isfinite(found).all()
+        without = gradient(lambda t, ord=ord: la.norm(t, ord), x[[0, 2]], device)
+        assert_close(found, [without[0], 0, without[1]])
+    # of a negative order it is 0, whatever the others are
+    assert_close(gradient(lambda t: la.norm(t, -1), x, device), np.zeros(3))
 
 
 @pytest.mark.parametrize("ord", (None, 2, 3))
@@ -347,10 +476,26 @@ def test_nan_is_kept_on_demand(ord: Any):
     assert_close(np.isnan(x.grad), [False, True, False])
 
 
-def test_order_zero_counts_and_is_constant():
-    y = la.norm(gg.tensor([0.0, 2.0, -1.0]), 0)
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+def test_order_zero_counts_and_is_constant(dtype: Any):
+    y = la.norm(gg.tensor([0.0, 2.0, -1.0], dtype=dtype), 0)
     assert y.constant
+    assert y.dtype == dtype
     assert y.item() == 2.0
+
+
+@pytest.mark.parametrize("ord", ORDERS)
+def test_norm_of_integers_is_that_of_floats(ord: Any, device: str):
+    x = np.array([3, 1, -4])
+    found = la.norm(on(device, x), ord)
+    assert found.dtype == np.float64
+    assert_close(found, np.linalg.norm(x.astype(float), ord))
+
+
+@pytest.mark.parametrize("ord", (None, 1, 2, np.inf))
+@pytest.mark.parametrize("shape", ((0,), (0, 3), (3, 0)))
+def test_norm_of_nothing_is_zero(ord: Any, shape: tuple[int, ...], device: str):
+    assert_close(la.norm(on(device, np.zeros(shape)), ord), 0.0)
 
 
 # ------------------------------------------------------------------------- sums over named axes
@@ -450,6 +595,10 @@ def test_sum_over_named_axes_writes_into_out(device: str):
     assert gg.einsum("ij,jk", x, y, out=target) is target
     target.backward()
     assert_close(x.grad, np.ones((2, 2)) @ b.T)
+    # what is a view without out is written there too
+    turned = on(device, np.zeros((3, 2))).data
+    assert gg.einsum("ij->ji", x, out=turned).data is turned
+    assert_close(turned, a.T)
 
 
 WRONG_SUMS = (
@@ -508,9 +657,11 @@ WRONG: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("norm", (WIDE, 3)),
     ("norm", (WIDE, "spectral")),
     ("norm", (WIDE, None, (0, 0))),
+    ("norm", (WIDE, None, (0, -2))),
     ("norm", (WIDE, None, 2)),
     ("norm", (WIDE, None, "a")),
     ("norm", (np.ones((2, 2, 2)), 2)),
+    ("norm", (np.ones((2, 2, 2)), "fro")),
     ("tensordot", (WIDE, WIDE.T)),
     ("outer", (WIDE, FLAT)),
     ("cross", (np.ones(4), np.ones(4))),
@@ -527,12 +678,29 @@ def test_wrong_operands_raise_what_numpy_raises(name: str, operands: Any):
         getattr(la, name)(gg.tensor(operands[0]), *operands[1:])
 
 
+@pytest.mark.parametrize("axes", ((1,), (-1, 2), (-1, -1, 3)))
+def test_vector_product_along_axes_that_do_not_exist_is_refused(axes: tuple[int, ...]):
+    for m in (np, gg):
+        with pytest.raises(np.exceptions.AxisError):
+            m.cross(FLAT, FLAT, *axes)
+
+
+@pytest.mark.parametrize("shapes", (((3,),), ((2, 3), (3,), (3, 2)), ((), (2,)), ((2,), ())))
+def test_several_products_of_what_is_no_chain_of_matrices_are_refused(shapes: Any):
+    with pytest.raises(ValueError, match="multi_matmul: got"):
+        gg.multi_matmul([np.ones(shape) for shape in shapes])
+
+
 def test_vectors_that_have_no_derivative_are_refused_to_variables_only():
     tall = matrices(3, 2)
     for call in (lambda x: la.svd(x), lambda x: la.qr(x, "complete")):
         with pytest.raises(NotImplementedError, match="derivative"):
             call(gg.tensor(tall))
         full = call(gg.tensor(tall, constant=True))
+        assert full[0].shape == (3, 3)
+        assert all(x.constant for x in full)
+    for call in (lambda x: la.svd(x, constant=True), lambda x: la.qr(x, "complete", constant=True)):
+        full = call(gg.tensor(tall))
         assert full[0].shape == (3, 3)
         assert all(x.constant for x in full)
 

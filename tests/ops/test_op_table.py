@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -192,6 +194,30 @@ def test_constant_operands_give_a_constant_and_no_gradient(row: Row):
     assert y.constant
     y.backward()
     assert all(x.grad is None for x in xs)
+
+
+class _WithConstant:
+    """The namespace of tensors, whose functions are given `constant` wherever they take it."""
+
+    def __init__(self, constant: bool) -> None:
+        self.constant = constant
+        self.used = False
+
+    def __getattr__(self, word: str) -> Any:
+        function = getattr(tensor_namespace, word)
+        if "constant" not in inspect.signature(function).parameters:
+            return function
+        self.used = True
+        return partial(function, constant=self.constant)
+
+
+@each_row
+@pytest.mark.parametrize("constant", (True, False))
+def test_the_keyword_constant_overrules_the_operands(row: Row, constant: bool):
+    m = _WithConstant(constant)
+    y = row.call(m, *(gg.tensor(x, constant=not constant) for x in row.draw()))
+    # what is made by operators and methods alone follows the operands
+    assert y.constant == (constant if m.used else not constant)
 
 
 @each_row

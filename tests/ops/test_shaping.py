@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,22 @@ def test_nan_is_sorted_last_and_makes_the_median_nan(device: str):
     assert_equal(x.grad, [[0, 0, 0], [0, 1, 0]])
 
 
+def test_axes_of_the_median_may_be_a_list_as_numpys_may(device: str):
+    host = np.arange(24.0).reshape(2, 3, 4)
+    x = gg.tensor(host, device=device)
+    for axes in ([0, 1], [-1, 0], [2], []):
+        assert_equal(gg.median(x, axis=axes), np.median(host, axis=axes))
+        assert_equal(gg.median(x, axis=axes), gg.asnumpy(gg.median(x, axis=tuple(axes))))
+
+
+def test_the_median_of_nothing_is_nan(device: str):
+    x = gg.tensor(np.zeros((2, 0)), device=device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # as of a mean of nothing
+        assert_equal(gg.median(x, axis=1), [np.nan, np.nan])
+        assert_equal(gg.median(x), np.nan)
+
+
 def test_argsort_is_an_array(device: str):
     host = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
     x = gg.tensor(host, device=device)
@@ -151,6 +168,35 @@ def test_padding_is_numpys(mode: Any, width: Any, device: str):
     for host in (np.arange(6.0).reshape(2, 3), np.ones((1, 1))):
         y = gg.pad(gg.tensor(host, device=device), width, mode)
         assert_equal(y, np.pad(host, width, mode))
+
+
+def test_widths_of_padding_may_be_given_for_some_axes(device: str):
+    host = np.arange(6.0).reshape(1, 2, 3)
+    found = gg.pad(gg.tensor(host, device=device), {0: 1, -1: (2, 0)})
+    assert_equal(found, np.pad(host, ((1, 1), (0, 0), (2, 0))))
+
+
+def test_padding_of_no_axis_is_a_copy():
+    x = gg.tensor(2.0)
+    y = gg.pad(x, 1)
+    assert not np.shares_memory(x.data, y.data)
+    assert_equal(y, 2.0)
+
+
+def test_padding_by_a_number_takes_it_from_constants_only(device: str):
+    x = gg.tensor([1.0, 2.0], device=device)
+    value = gg.tensor(5.0, device=device)
+    with pytest.raises(TypeError, match="constant_values"):
+        gg.pad(x, 1, constant_values=value)
+    found = gg.pad(x, 1, constant_values=gg.tensor(5.0, device=device, constant=True))
+    assert_equal(found, [5.0, 1.0, 2.0, 5.0])
+
+
+def test_number_of_parts_is_at_least_one():
+    for cut in (gg.split, gg.array_split):
+        for parts in (0, -1):
+            with pytest.raises(ValueError, match="sections"):
+                cut(np.arange(4.0), parts)
 
 
 def test_numpys_pad_takes_a_tensor():
@@ -351,6 +397,7 @@ M = np.arange(6.0).reshape(2, 3)
         lambda m, x: m.partition(x, 0.5),
         lambda m, x: m.partition(x, 0, axis=2),
         lambda m, x: m.median(x, axis=2),
+        lambda m, x: m.median(x, axis=(1, -1)),
         lambda m, x: m.split(x, 2, axis=1),
         lambda m, x: m.array_split(x, 0),
         lambda m, x: m.array_split(x, 2, axis=3),

@@ -366,6 +366,13 @@ def test_xlogy_is_zero_at_zero_and_so_is_its_derivative(device: str):
     assert np.isnan(gg.xlogy(0.0, nan).data)
 
 
+def test_xlogy_of_zero_is_infinitely_steep_where_x_is_not_zero(device: str):
+    with np.errstate(divide="ignore"):
+        for f, y in ((gg.xlogy, 0.0), (gg.xlog1py, -1.0)):
+            found = partial(f, [2.0, 3.0], [y, y], device=device, by=(1,))
+            np.testing.assert_array_equal(found, [inf, inf])
+
+
 def test_derivatives_of_gammaln_are_known_at_one(device: str):
     # -gamma, pi^2 / 6, -2 zeta(3), pi^4 / 15
     expected = [-np.euler_gamma, pi**2 / 6, -2 * 1.2020569031595943, pi**4 / 15]
@@ -424,12 +431,27 @@ def test_terms_of_weight_zero_do_not_count(device: str):
     assert_close(partial(f, [5.0, 1.0, 2.0], b, device=device, by=(0,)), [0, *share])
 
 
-@pytest.mark.parametrize("huge", (900.0, inf, nan))
+@pytest.mark.parametrize("huge", (720.0, 900.0, inf, nan))  # exp overflows beyond 709
 def test_derivative_of_logsumexp_is_zero_where_the_weight_is_zero(huge: float, device: str):
     b = gg.tensor([0.0, 1.0], device=device, constant=True)
     f = lambda x: gg.logsumexp(x, b=b)
     assert_close(partial(f, [huge, 1.0], device=device, by=(0,)), [0, 1])
     assert_close(partial(f, [huge, 1.0], device=device, by=(0, 0)), [0, 0])
+
+
+def test_derivative_of_a_term_by_its_weight_where_that_is_zero(device: str):
+    x, b = arrays([0.5, 1.0], [0.0, 1.0], device=device)
+    by_x = gg.grad(lambda x, b: gg.logsumexp(x, b=b))
+    found = gg.jacobian(by_x, 1)(x, b)
+    share, weight = np.exp([-0.5, 0.0]), np.array([0.0, 1.0])
+    assert_close(gg.asnumpy(found), np.diag(share) - np.outer(weight * share, share), 1e-12)
+
+
+def test_derivative_of_logsumexp_by_a_large_term_of_tiny_weight_is_its_share(device: str):
+    x, b = [690.0, 0.0], [1e-300, 1.0]
+    first = np.exp(690.0 + np.log(1e-300))
+    found = partial(lambda x, b: gg.logsumexp(x, b=b), x, b, device=device, by=(0,))
+    np.testing.assert_allclose(found, np.divide([first, 1.0], first + 1.0), rtol=1e-9)
 
 
 def test_logsumexp_of_nothing_is_minus_infinity(device: str):

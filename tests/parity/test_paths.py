@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -81,6 +82,27 @@ def test_module_has_mygrads_public_names(path):
 def test_top_level_has_every_public_name_of_mygrads():
     names = [name for name in dir(mygrad) if not name.startswith("_")]
     assert [name for name in names if not hasattr(gpugrad, name)] == []
+
+
+def test_public_names_are_those_of_mygrad_and_no_internals():
+    assert sorted(gpugrad.__all__) == gpugrad.__all__ and set(gpugrad.__all__) <= set(dir(gpugrad))
+    assert [name for name in gpugrad.__all__ if not hasattr(gpugrad, name)] == []
+    mygrads = {n for n in dir(mygrad) if n[0] != "_"} - {"TYPE_CHECKING"}
+    assert mygrads <= set(dir(gpugrad))
+    internal = {
+        path.stem
+        for path in Path(gpugrad.__path__[0]).iterdir()
+        if path.stem not in {"backend", "boltzmann", "gradients", "testing"} | mygrads
+    }
+    assert {"aliases", "apply", "mutation", "ops", "protocols"} <= internal
+    assert internal.isdisjoint(dir(gpugrad)) and "TYPE_CHECKING" not in dir(gpugrad)
+
+
+def test_star_import_gives_the_names_that_are_imported_later_too():
+    names: dict[str, object] = {}
+    exec("from gpugrad import *", names)
+    assert set(gpugrad.__all__) == set(names) - {"__builtins__"}
+    assert names["grad"] is gpugrad.grad and names["nnet"] is gpugrad.nnet
 
 
 def test_constants_and_dtypes_are_mygrads():

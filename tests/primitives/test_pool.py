@@ -224,3 +224,18 @@ def test_torch_chooses_alike():
     np.testing.assert_array_equal(indices, places.numpy())
     mean = torch.nn.functional.avg_pool2d(torch.tensor(x), (3, 4), (2, 3)).numpy()
     np.testing.assert_allclose(mean_pool(x, window=(3, 4), stride=(2, 3)), mean, atol=1e-15)
+
+
+def test_largest_of_a_window_of_256_elements_is_found_at_its_ends():
+    x = np.zeros((2, 16, 16), np.float32)
+    x[0, 0, 0] = x[1, 15, 15] = 1
+    y, indices = max_pool(x, window=(16, 16), stride=(1, 1))
+    assert y.ravel().tolist() == [1, 1]
+    assert indices.ravel().tolist() == [0, 255]
+
+
+def test_half_types_of_overlapping_means_are_added_up_in_single_precision():
+    g = np.linspace(0.1, 1.0, 40).astype(np.float16)
+    found = mean_pool_grad(g, shape=(48,), window=(9,), stride=(1,))
+    sums = np.convolve(g.astype(np.float64) / 9, np.ones(9))
+    np.testing.assert_array_equal(found, sums.astype(np.float16))

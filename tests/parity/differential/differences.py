@@ -42,7 +42,8 @@ DIFFERENCES = {
     ),
     "cleared graph": (
         "backward() through a graph of which a part was cleared raises InvalidBackprop; mygrad "
-        "leaves gradients that lack that part"
+        "leaves gradients that lack that part. So backward() twice on one tensor raises, since the "
+        "first clears the graph; in mygrad the second reaches nothing but the tensor itself"
     ),
     "shared leaves": (
         "two graphs that share no more than leaves can both be back-propagated; in mygrad the "
