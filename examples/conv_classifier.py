@@ -6,7 +6,8 @@ Two layers of filters, each followed by relu and by the maximum over windows, an
 
     28x28 -> 8 filters 5x5 -> 24x24 -> 12x12 -> 16 filters 5x5 -> 8x8 -> 4x4 -> 10 scores
 
-10,000 of the 60,000 images, two passes: a few seconds on one core, 94 to 95 % of the test images.
+10,000 of the 60,000 images, two passes: a few seconds on one core. Over five seeds 94.0 to 95.4 %
+of the test images are told right.
 `main(device="cuda")` runs the same lines on a GPU.
 """
 

@@ -5,7 +5,8 @@
 Each image is a sequence of 28 rows of 28 pixels; the digit is told from the state after the last
 row. All 28 steps are one operation of the graph.
 
-10,000 of the 60,000 images, three passes: a few seconds on one core, 93 to 94 % of the test images.
+10,000 of the 60,000 images, three passes: a few seconds on one core. Over five seeds 92.9 to 94.3 %
+of the test images are told right.
 `main(device="cuda")` runs the same lines on a GPU.
 """
 

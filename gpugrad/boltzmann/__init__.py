@@ -7,7 +7,7 @@
 0.7
 """
 
-from gpugrad.boltzmann import datasets, layers
+from gpugrad.boltzmann import datasets, layers, observables
 from gpugrad.boltzmann.callbacks import EarlyStopping
 from gpugrad.boltzmann.centering import Centering
 from gpugrad.boltzmann.checkpoint import load_model as load
@@ -18,9 +18,15 @@ from gpugrad.boltzmann.diagnostics import (
     round_trips,
     swap_acceptance,
 )
+from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import Trainer, fit
 from gpugrad.boltzmann.initialize import initialize
-from gpugrad.boltzmann.labels import classification_rbm
+from gpugrad.boltzmann.labels import (
+    class_log_probabilities,
+    classification_rbm,
+    fit_labels,
+    predict,
+)
 from gpugrad.boltzmann.lateral import Lateral
 from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
@@ -35,7 +41,9 @@ from gpugrad.boltzmann.partition import (
     raise_,
     reverse_ais,
 )
+from gpugrad.boltzmann.penalties import L1Penalty, L2Penalty, LogPenalty
 from gpugrad.boltzmann.pretrain import pretrain
+from gpugrad.boltzmann.pseudo import log_pseudo_likelihood, pseudo_likelihood_gradient
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import State
@@ -58,9 +66,13 @@ __all__ = [
     "BoltzmannMachine",
     "Centering",
     "EarlyStopping",
+    "EnergyMachine",
     "Estimate",
     "GibbsChain",
+    "L1Penalty",
+    "L2Penalty",
     "Lateral",
+    "LogPenalty",
     "Nesterov",
     "RMSProp",
     "SparsityTarget",
@@ -69,12 +81,14 @@ __all__ = [
     "TapResult",
     "Trainer",
     "ais",
+    "class_log_probabilities",
     "classification_rbm",
     "datasets",
     "driven_gibbs",
     "effective_sample_size",
     "exact_log_partition",
     "fit",
+    "fit_labels",
     "gibbs",
     "initialize",
     "integrated_autocorrelation_time",
@@ -83,11 +97,15 @@ __all__ = [
     "load",
     "log_likelihood",
     "log_likelihoods",
+    "log_pseudo_likelihood",
+    "observables",
     "open_stream",
     "parallel_tempering",
     "parallel_trajectory_tempering",
+    "predict",
     "pretrain",
     "pseudo_likelihood",
+    "pseudo_likelihood_gradient",
     "r_hat",
     "raise_",
     "reconstruction_error",

@@ -30,7 +30,7 @@ from typing import Any
 
 from gpugrad.boltzmann.layers.unit_layer import add_to_loc, batch_mean
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.state import State, namespace_for
+from gpugrad.boltzmann.state import State, check_visible, namespace_for
 from gpugrad.errors import ParameterError
 
 __all__ = ["Centering"]
@@ -66,6 +66,7 @@ class Centering:
             On the model's device.
         rate : float
         """
+        check_visible("Centering.for_model", model, data)
         xp = namespace_for(data)
         mean = xp.mean(data, axis=0, dtype="float64").astype(model.dtype)
         hidden = [

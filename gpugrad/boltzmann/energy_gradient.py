@@ -11,13 +11,16 @@ from gpugrad.backend.array_module import get_array_module
 from gpugrad.boltzmann.gradient_util import Gradient
 from gpugrad.boltzmann.layers.layer import Layer, ParamsLayer
 from gpugrad.boltzmann.layers.unit_layer import add_to_loc
-from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.state import State, check_layers, check_sample_weight
+from gpugrad.errors import ParameterError
 
 __all__ = ["derivatives", "gradient"]
 
 
 def derivatives(model: Any, state: State, *, sample_weight: Any = None) -> Any:
     """Derivatives of the energy averaged over the batch; see `BoltzmannMachine.derivatives`."""
+    check_layers("derivatives", model, state)
+    check_sample_weight("derivatives", sample_weight, state.num_samples)
     scaled = _rescaled(model, state)
     return Gradient(
         _of_layers(model, state, sample_weight),
@@ -38,6 +41,14 @@ def gradient(
     offsets: Sequence[Any] | None = None,
 ) -> Any:
     """derivatives(data) - derivatives(model) + penalties; see `BoltzmannMachine.gradient`."""
+    check_layers("gradient", model, data_state)
+    check_layers("gradient", model, model_state)
+    check_sample_weight("gradient", sample_weight, data_state.num_samples)
+    if offsets is not None:
+        shapes = [tuple(o.shape) for o in offsets]
+        expected = [(x.num_units,) for x in model.layers]
+        if shapes != expected:
+            raise ParameterError(f"gradient: offsets have shapes {shapes}, expected {expected}")
     layers = [
         _difference(first, second)
         for first, second in zip(

@@ -11,14 +11,14 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, device_of, get_array_module, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.callbacks import as_callback
-from gpugrad.boltzmann.metrics import training_figures
+from gpugrad.boltzmann.metrics import fair_pseudo_likelihood, training_figures
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.providers import make_phases, method_name
 from gpugrad.boltzmann.samplers import Step
 from gpugrad.boltzmann.schedules import Linear, Schedule, as_schedule
 from gpugrad.boltzmann.sparsity import SparsityTarget
-from gpugrad.boltzmann.state import namespace_for, positive_int
+from gpugrad.boltzmann.state import check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.streaming import StreamedSamples, is_streamed
 from gpugrad.boltzmann.training_data import Samples, check_weights
 from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
@@ -83,15 +83,15 @@ class Trainer:
     largest : float
         Parameters beyond it count as diverged: with two-valued units the gradient is bounded, so
         that a rate far too large shows as growth, not as nan. (A field of 20 fixes a unit in
-        float32.) So does a pseudo-likelihood, after an epoch, of less than log(1/4) a unit, twice
-        as far from 0 as that of a fair coin for each. `loc` of units with an unbounded range, which
-        has the unit of the data, only has to be finite.
+        float32.) So does a pseudo-likelihood, after an epoch, of less than 2 log(1/q) a unit of q
+        states, twice as far from 0 as that of a fair die for each. `loc` of units with an unbounded
+        range, which has the unit of the data, only has to be finite.
 
     Attributes
     ----------
     history : list of dict
-        One record an epoch: epoch, step, rate, pseudo_likelihood (machines of two layers with
-        two-valued visible units), reconstruction_error (two layers or more), seconds.
+        One record an epoch: epoch, step, rate, pseudo_likelihood (one or two layers, visible units
+        of finitely many states), reconstruction_error (two layers or more), seconds.
     epoch, batch, step : int
         Epochs completed, batches completed in this epoch, updates in all.
     kept : dict of array
@@ -156,11 +156,21 @@ class Trainer:
             raise ParameterError(
                 f"fit: average_epochs is {average_epochs!r}, expected a number in [0, {epochs}]"
             )
+        if not isinstance(largest, int | float) or not largest > 0:
+            raise ParameterError(f"fit: largest is {largest!r}, expected a number above 0")
         positive_int("fit", "batch_size", batch_size)
         if n_chains is not None:
             positive_int("fit", "n_chains", n_chains)
-        if rng is not None and not isinstance(rng, Generator):
-            raise ParameterError(f"fit: rng is {rng!r}, expected a Generator or None")
+        if rng is not None:
+            check_rng("fit", rng)
+        for name, value, kind in (
+            ("optimizer", self.optimizer, Optimizer),
+            ("sparsity", sparsity, SparsityTarget | None),
+            ("callbacks", callbacks, Iterable),
+        ):
+            if not isinstance(value, kind):
+                expected = getattr(kind, "__name__", "SparsityTarget or None")
+                raise ParameterError(f"fit: {name} is {value!r}, expected {expected}")
         if sparsity is not None:
             sparsity.check(model)
         self.rng = default_generator() if rng is None else rng
@@ -322,12 +332,12 @@ class Trainer:
     def _close_epoch(self) -> None:
         self.check_finite()
         figures = training_figures(self.model, self.watched, self.rng)
-        width = self.model.layers[0].num_units
-        if not figures.get("pseudo_likelihood", 0.0) >= 2 * width * math.log(0.5):
+        found = figures.get("pseudo_likelihood")
+        if found is not None and not found >= 2 * fair_pseudo_likelihood(self.model):
             name, peak = max(self._peaks().items(), key=lambda item: item[1])
             self._diverged(
-                f"the pseudo-likelihood is {figures['pseudo_likelihood']:.4g} nats, worse than "
-                f"that of a fair coin for each unit, and parameter {name} has reached {peak:.3g}"
+                f"the pseudo-likelihood is {found:.4g} nats, worse than that of a fair coin for "
+                f"each unit, and parameter {name} has reached {peak:.3g}"
             )
         rate = float(self.schedule((self.step - 1) / self.n_batches, float(self.epochs)))
         self.epoch += 1
@@ -359,9 +369,11 @@ class Trainer:
         self._last_good = self.step
 
     def _limit(self, name: str) -> float:
-        group, i, field = name.split(".")
-        unbounded = group == "layers" and self.model.layers[int(i)].growth != "bounded"
-        return math.inf if unbounded and field == "loc" else self.largest
+        group, _, rest = name.partition(".")
+        if group != "layers" or not rest.endswith(".loc"):
+            return self.largest
+        unbounded = self.model.layers[int(rest.split(".")[0])].growth != "bounded"
+        return math.inf if unbounded else self.largest
 
     def _peaks(self) -> dict[str, float]:
         """Largest absolute value of each parameter; waits for the device, once."""

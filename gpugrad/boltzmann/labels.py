@@ -18,19 +18,27 @@ Larochelle and Bengio, "Classification using discriminative restricted Boltzmann
 2008.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.gradient_util import named_arrays
-from gpugrad.boltzmann.layers.layer import get
 from gpugrad.boltzmann.layers.potts import PottsLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, layers_of
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.phases import add_penalties_
 from gpugrad.boltzmann.samplers import gibbs
-from gpugrad.boltzmann.state import State, check_data, namespace_for, positive_int
+from gpugrad.boltzmann.state import (
+    State,
+    check_data,
+    check_finite,
+    check_rng,
+    check_visible,
+    namespace_for,
+    positive_int,
+)
 from gpugrad.errors import DataError, ParameterError
 from gpugrad.ops.creation import tensor
 
@@ -77,11 +85,8 @@ def classification_rbm(
     >>> classification_rbm(784, 500, 10, device="cpu")
     BoltzmannMachine(784 bernoulli - 500 bernoulli - 10 potts, float32, cpu)
     """
-    kinds: list[Any] = [get(visible), get(hidden)]
-    layers = [
-        kind(size, dtype=dtype, device=device)
-        for kind, size in zip(kinds, (n_visible, n_hidden), strict=True)
-    ]
+    kinds = [(visible, n_visible), (hidden, n_hidden)]
+    layers = layers_of("classification_rbm", kinds, dtype=dtype, device=device)
     label = PottsLayer(1, n_classes, dtype=dtype, device=device)
     return BoltzmannMachine([*layers, label], dtype=dtype, device=device, rng=rng)
 
@@ -147,6 +152,7 @@ def class_log_probabilities(
         For a machine of another shape.
     """
     _label_layer("class_log_probabilities", model)
+    check_visible("class_log_probabilities", model, v)
     scores = _scores(model, model.parameters() if parameters is None else parameters, v)
     xp = namespace_for(scores)
     return scores - xp.logsumexp(scores, axis=1, keepdims=True)
@@ -181,10 +187,11 @@ def labelled_free_energy(
         In place of the model's own.
     """
     label = _label_layer("labelled_free_energy", model)
+    check_visible("labelled_free_energy", model, v)
     own = model.parameters() if parameters is None else parameters
     xp = namespace_for(v, *own.values())
     visible, lower = model.layers[0], _params(model, own)[0]
-    hot = _one_hot(label, labels)
+    hot = _one_hot("labelled_free_energy", label, labels, v.shape[0])
     energy = visible.unit_energy(xp, lower, v) - xp.sum(_scores(model, own, v) * hot, axis=1)
     if 0 in model.lateral:
         scaled = visible.unit_rescale(xp, lower, v)
@@ -192,10 +199,10 @@ def labelled_free_energy(
     return energy
 
 
-def _one_hot(label: PottsLayer, labels: Any) -> Any:
-    if getattr(labels, "ndim", None) != 1:
-        shape = tuple(getattr(labels, "shape", ()))
-        raise DataError(f"labels have shape {shape}, expected (samples,)")
+def _one_hot(function: str, label: PottsLayer, labels: Any, num_samples: int) -> Any:
+    shape = tuple(getattr(labels, "shape", ()))
+    if shape != (num_samples,):
+        raise DataError(f"{function}: labels have shape {shape}, expected ({num_samples},)")
     return label.one_hot(labels[:, None]).astype(label.dtype)
 
 
@@ -224,10 +231,11 @@ def labelled_state(
         Labels that are no classes.
     """
     label = _label_layer("labelled_state", model)
+    check_visible("labelled_state", model, v)
     xp = namespace_for(v)
     labels = to_device(labels, model.device)
     unknown = labels == -1
-    y = _one_hot(label, xp.where(unknown, 0, labels))
+    y = _one_hot("labelled_state", label, xp.where(unknown, 0, labels), v.shape[0])
     if bool(xp.any(unknown)):
         log_p = class_log_probabilities(model, v)
         drawn = label.draw(log_p, rng=rng, params=label.Params(xp.zeros_like(label.params.loc)))[0]
@@ -281,15 +289,22 @@ def fit_labels(
         Data that the units cannot take, labels that are no classes.
     ParameterError
         A setting out of range.
+    DivergenceError
+        A parameter is no longer finite.
     """
     label = _label_layer("fit_labels", model)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("k", k)):
+    counts = {"epochs": epochs, "batch_size": batch_size, "k": k, "n_chains": n_chains}
+    for name, value in counts.items():
         positive_int("fit_labels", name, value)
+    if not isinstance(learning_rate, int | float) or not 0 < learning_rate < math.inf:
+        raise ParameterError(
+            f"fit_labels: learning_rate is {learning_rate!r}, expected a finite number above 0"
+        )
     if not 0 <= discriminative <= 1:
         raise ParameterError(
             f"fit_labels: discriminative is {discriminative!r}, expected a number in [0, 1]"
         )
-    generator = default_generator() if rng is None else rng
+    generator = default_generator() if rng is None else check_rng("fit_labels", rng)
     v = check_data(model, data, function="fit_labels")
     y = to_device(labels, model.device)
     xp = namespace_for(v)
@@ -298,7 +313,8 @@ def fit_labels(
             f"fit_labels: labels are {y.dtype} of shape {tuple(y.shape)}, expected integers "
             f"({v.shape[0]},)"
         )
-    _one_hot(label, xp.where(y == -1, 0, y))  # named errors before anything has changed
+    # named errors before anything has changed
+    _one_hot("fit_labels", label, xp.where(y == -1, 0, y), v.shape[0])
     rule = SGD(momentum=0.5) if optimizer is None else optimizer
     memory, history = rule.init(model.parameters()), []
     with on(model.device):
@@ -322,6 +338,7 @@ def fit_labels(
                 model.enforce_constraints()
             log_p = class_log_probabilities(model, v[known])
             history.append(-float(xp.mean(log_p[xp.arange(len(known)), y[known]])))
+            check_finite("fit_labels", model.parameters(), f"after epoch {len(history)}")
     return history
 
 
@@ -338,7 +355,7 @@ def _posterior_gradient(model: BoltzmannMachine, v: Any, y: Any) -> dict[str, An
     own = model.parameters()
     known = (y >= 0).astype(v.dtype)
     label: Any = model.layers[-1]
-    hot = _one_hot(label, xp.where(y < 0, 0, y)) * known[:, None]
+    hot = _one_hot("fit_labels", label, xp.where(y < 0, 0, y), v.shape[0]) * known[:, None]
     hot = hot * (-1 / xp.maximum(xp.sum(known), 1))
     tensors = {name: tensor(p, copy=False) for name, p in own.items()}
     log_p = class_log_probabilities(model, v, tensors)

@@ -90,10 +90,10 @@ class MachineParameters:
                 raise ParameterError(
                     f"set_parameters: no parameter {name!r}, expected one of {list(own)}"
                 )
-            if tuple(value.shape) != tuple(own[name].shape):
+            shape = tuple(getattr(value, "shape", ()))
+            if shape != tuple(own[name].shape):
                 raise ParameterError(
-                    f"set_parameters: {name} has shape {tuple(value.shape)}, "
-                    f"expected {tuple(own[name].shape)}"
+                    f"set_parameters: {name} has shape {shape}, expected {tuple(own[name].shape)}"
                 )
             part, field = name.rsplit(".", 1)
             by_part.setdefault(part, {})[field] = value

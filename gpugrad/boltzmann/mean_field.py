@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpugrad.boltzmann.state import State, namespace_for, positive_int
+from gpugrad.boltzmann.state import State, check_layers, namespace_for, positive_int
 from gpugrad.errors import ConvergenceError, ParameterError
 
 __all__ = ["MeanField", "mean_field", "variational_bound"]
@@ -56,6 +56,8 @@ def mean_field(
     if not tolerance >= 0:
         raise ParameterError(f"mean_field: tolerance is {tolerance!r}, expected a number >= 0")
     held = dict(clamped or {})
+    if start is not None:
+        check_layers("mean_field", model, start, given=())
     if visible is not None:
         held[0] = visible
     _check_held(model, held)
@@ -90,13 +92,16 @@ def mean_field(
     return MeanField(tuple(means), max_steps, None)
 
 
+def _check_layer(function: str, model: Any, i: Any) -> None:
+    if i not in range(model.num_layers):
+        raise ParameterError(
+            f"{function}: clamped names layer {i!r}, expected one of 0 ... {model.num_layers - 1}"
+        )
+
+
 def _check_held(model: Any, held: Mapping[int, Any]) -> None:
     for i, units in held.items():
-        if i not in range(model.num_layers):
-            raise ParameterError(
-                f"mean_field: clamped names layer {i!r}, expected one of 0 ... "
-                f"{model.num_layers - 1}"
-            )
+        _check_layer("mean_field", model, i)
         shape = tuple(getattr(units, "shape", ()))
         if len(shape) != 2 or shape[1] != model.layers[i].num_units:
             raise ParameterError(
@@ -151,6 +156,9 @@ def _update(model: Any, i: int, means: list[Any], damping: float) -> Any:
 
 def variational_bound(model: Any, state: State, *, clamped: Collection[int] = (0,)) -> Any:
     """Lower bound of log sum over free units of exp(-E); `BoltzmannMachine.variational_bound`."""
+    check_layers("variational_bound", model, state)
+    for i in clamped:
+        _check_layer("variational_bound", model, i)
     parts: list[Any] = []
     units: list[Any] = list(state)
     for i, layer in enumerate(model.layers):

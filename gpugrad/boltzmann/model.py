@@ -21,10 +21,18 @@ from gpugrad.boltzmann.layers.layer import get
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.layers.weights import Weights
 from gpugrad.boltzmann.machine_parameters import MachineParameters
-from gpugrad.boltzmann.state import State, check_beta, namespace_for
+from gpugrad.boltzmann.state import (
+    State,
+    check_beta,
+    check_dtype,
+    check_layers,
+    check_visible,
+    namespace_for,
+    positive_int,
+)
 from gpugrad.errors import ParameterError
 
-__all__ = ["RBM", "BoltzmannMachine"]
+__all__ = ["RBM", "BoltzmannMachine", "layers_of"]
 
 
 class BoltzmannMachine(MachineParameters):
@@ -81,6 +89,17 @@ class BoltzmannMachine(MachineParameters):
         if not self.layers or not all(isinstance(x, UnitLayer) for x in self.layers):
             raise ParameterError(
                 f"BoltzmannMachine: layers are {self.layers!r}, expected one or more unit layers"
+            )
+        if len({id(layer) for layer in self.layers}) < len(self.layers):
+            raise ParameterError(
+                f"BoltzmannMachine: layers are {self.layers!r}, expected different objects: two "
+                "places cannot share parameters"
+            )
+        check_dtype("BoltzmannMachine", dtype)
+        if lateral is not None and not isinstance(lateral, Mapping):
+            raise ParameterError(
+                f"BoltzmannMachine: lateral is {type(lateral).__name__}, expected a dict by number "
+                "of the layer"
             )
         place = current_device() if device is None else device
         sizes = [layer.num_units for layer in self.layers]
@@ -175,12 +194,18 @@ class BoltzmannMachine(MachineParameters):
     def _given_neighbours(
         self, function: str, layer: int, state: State
     ) -> tuple[list[Any], list[Any]]:
+        if layer not in range(self.num_layers):
+            raise ParameterError(
+                f"{function}: layer is {layer!r}, expected one of 0 ... {self.num_layers - 1}"
+            )
         if layer in self.lateral:
             raise ParameterError(
                 f"{function}: layers[{layer}] has lateral couplings, so that its distribution "
                 "given the other layers has no closed form; gibbs draws from it, mean_field "
                 "approximates its means, local_field gives that of one unit given all others"
             )
+        beside = [i for i in (layer - 1, layer + 1) if i in range(self.num_layers)]
+        check_layers(function, self, state, given=beside)
         units, weights = self._neighbours(layer, state)
         if not units:  # one layer, nothing to be given: the field is 0 for every sample
             xp = namespace_for(self.layers[0].params[0])
@@ -232,7 +257,8 @@ class BoltzmannMachine(MachineParameters):
 
     def random_state(self, num_samples: int, *, rng: Generator | None = None) -> State:
         """A state with every layer drawn as if it had no neighbours."""
-        return State(tuple(x.random((num_samples, x.num_units), rng=rng) for x in self.layers))
+        n = positive_int("random_state", "num_samples", num_samples)
+        return State(tuple(x.random((n, x.num_units), rng=rng) for x in self.layers))
 
     def data_state(self, visible: Any, beta: Any = None) -> State:
         """Visible units clamped to data, hidden units at their exact conditional means.
@@ -245,6 +271,7 @@ class BoltzmannMachine(MachineParameters):
             `gibbs(clamp={0: True})` samples them.
         """
         self._summable("data_state")
+        check_visible("data_state", self, visible)
         if self.num_layers == 1:
             return State((visible,))
         return State((visible, self.conditional_mean(1, State((visible, None)), beta)))
@@ -321,18 +348,6 @@ class BoltzmannMachine(MachineParameters):
         """
         return mean_field.variational_bound(self, state, clamped=clamped)
 
-    def _two_layers(self, function: str) -> None:
-        """Raise unless the machine has two layers and nothing but their couplings."""
-        if self.num_layers != 2:
-            why = ": with more, the hidden units cannot be summed out" * (self.num_layers > 2)
-            raise ParameterError(
-                f"{function}: the machine has {self.num_layers} layers, expected 2{why}"
-            )
-        if self.lateral:
-            raise ParameterError(
-                f"{function}: layers {sorted(self.lateral)} have lateral couplings, expected none"
-            )
-
     def _summable(self, function: str) -> None:
         """Raise unless the hidden units can be summed out in closed form."""
         if self.num_layers > 2:
@@ -359,6 +374,7 @@ class BoltzmannMachine(MachineParameters):
         -------
         array or Tensor (num_samples,)
         """
+        check_layers("energy", self, state)
         total = sum(x.energy(units) for x, units in zip(self.layers, state, strict=True))
         for i, weights in enumerate(self.weights):
             lower = self.layers[i].rescale(state[i])
@@ -403,6 +419,7 @@ class BoltzmannMachine(MachineParameters):
         beta : float or array (num_samples, 1), optional
         """
         self._summable("free_energy")
+        check_visible("free_energy", self, v)
         check_beta("free_energy", beta, v.shape[0])
         xp = namespace_for(v, beta, *parameters.values())
         params = [
@@ -502,6 +519,20 @@ class BoltzmannMachine(MachineParameters):
         )
 
 
+def layers_of(
+    function: str, kinds: Sequence[tuple[str, int]], *, dtype: Any, device: Any
+) -> list[UnitLayer]:
+    """New layers from pairs of a unit type, as `layers.get` knows it, and a number of units."""
+    check_dtype(function, dtype)
+    found = []
+    for name, size in kinds:
+        kind: Any = get(name)
+        if not issubclass(kind, UnitLayer):
+            raise ParameterError(f"{function}: {kind.__name__} is not a layer of units")
+        found.append(kind(size, dtype=dtype, device=device))
+    return found
+
+
 def RBM(
     n_visible: int,
     n_hidden: int,
@@ -537,12 +568,6 @@ def RBM(
     >>> RBM(784, 500, device="cpu")
     BoltzmannMachine(784 bernoulli - 500 bernoulli, float32, cpu)
     """
-    kinds: list[Any] = [get(visible), get(hidden)]
-    for kind in kinds:
-        if not issubclass(kind, UnitLayer):
-            raise ParameterError(f"RBM: {kind.__name__} is not a layer of units")
-    layers = [
-        kind(size, dtype=dtype, device=device)
-        for kind, size in zip(kinds, (n_visible, n_hidden), strict=True)
-    ]
+    kinds = [(visible, n_visible), (hidden, n_hidden)]
+    layers = layers_of("RBM", kinds, dtype=dtype, device=device)
     return BoltzmannMachine(layers, dtype=dtype, device=device, rng=rng)

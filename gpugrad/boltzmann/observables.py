@@ -76,6 +76,10 @@ def magnetisation(layer: int = 0) -> Observable:
     """The observable 1/N sum_i s_i over the N columns of a layer."""
 
     def observe(model: BoltzmannMachine, state: State) -> Any:
+        if layer not in range(len(state)):
+            raise ParameterError(
+                f"magnetisation: layer is {layer!r}, the state has 0 ... {len(state) - 1}"
+            )
         units = state[layer]
         return namespace_for(units).mean(units, axis=1)
 

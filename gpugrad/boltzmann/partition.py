@@ -47,7 +47,7 @@ from gpugrad.boltzmann.partition_likelihood import (
     log_likelihoods,
 )
 from gpugrad.boltzmann.partition_path import AnnealingPath, Progress, kept_layers
-from gpugrad.boltzmann.state import State, check_data, positive_int
+from gpugrad.boltzmann.state import State, check_data, check_rng, positive_int
 from gpugrad.errors import DataError, DivergenceError, ParameterError
 
 __all__ = [
@@ -124,7 +124,13 @@ def temperatures(n: int) -> np.ndarray:
 def _check_betas(function: str, n_temperatures: int, betas: Sequence[float] | None) -> list[float]:
     if betas is None:
         betas = temperatures(positive_int(function, "n_temperatures", n_temperatures)).tolist()
-    path = [float(b) for b in betas]
+    given = np.asarray(betas)
+    if given.ndim != 1 or given.dtype.kind not in "iuf":
+        raise ParameterError(
+            f"{function}: betas are {given.dtype} of shape {given.shape}, expected (points,) real "
+            "numbers"
+        )
+    path = [float(b) for b in given]
     rising = all(before < after for before, after in pairwise(path))
     if len(path) < 2 or path[0] != 0 or path[-1] != 1 or not rising:
         raise ParameterError(f"{function}: betas do not rise from 0 to 1 ({path[:3]} ...)")
@@ -150,7 +156,7 @@ def _annealed(
     if positive_int(function, "n_chains", n_chains) < 2:
         raise ParameterError(f"{function}: 1 chain, expected at least 2, which an error needs")
     path_betas = _check_betas(function, n_temperatures, betas)
-    generator = default_generator() if rng is None else rng
+    generator = default_generator() if rng is None else check_rng(function, rng)
     if model.dtype.itemsize < 4:
         # thousands of small differences of free energies add up: half precision would lose nats
         model = model.copy(dtype="float32")

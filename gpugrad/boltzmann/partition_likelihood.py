@@ -139,7 +139,10 @@ def likelihood_bounds(
 
 
 def _number(log_z: Any) -> float:
-    return float(getattr(log_z, "log_z", log_z))
+    value = getattr(log_z, "log_z", log_z)
+    if not isinstance(value, int | float | np.floating):
+        raise ParameterError(f"log_likelihood: log_z is {log_z!r}, expected a number or Estimate")
+    return float(value)
 
 
 def _by_blocks(

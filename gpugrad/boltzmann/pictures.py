@@ -13,7 +13,11 @@ from gpugrad.errors import ParameterError
 
 __all__ = ["draw_curve", "draw_filters", "draw_samples", "image_shape", "mosaic"]
 
-INK, QUIET, SECOND = "#1f4e79", "#8a8a8a", "#b5482a"
+INK, QUIET, SECOND, THIRD = "#1f4e79", "#8a8a8a", "#b5482a", "#3a7d44"
+LIKELIHOODS = {
+    "pseudo_likelihood": "pseudo-likelihood (training)",
+    "log_likelihood": "log-likelihood (held out)",
+}
 MOST_FILTERS = 256
 
 
@@ -42,6 +46,9 @@ def image_shape(n_units: int, shape: tuple[int, int] | None = None) -> tuple[int
 def mosaic(images: np.ndarray, shape: tuple[int, int], columns: int, gap: int = 1) -> np.ndarray:
     """Images side by side, separated by `gap` pixels of nan.
 
+    Images of fewer than 16 rows or columns are enlarged, each pixel to a square of them, so that
+    the gap stays thinner than what it separates.
+
     Parameters
     ----------
     images : array (n, pixels)
@@ -51,15 +58,17 @@ def mosaic(images: np.ndarray, shape: tuple[int, int], columns: int, gap: int = 
     columns : int
         Images in a row.
     """
-    height, width = shape
+    zoom = -(-16 // min(shape))
+    height, width = zoom * shape[0], zoom * shape[1]
     rows = -(-len(images) // columns)
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), np.nan)
     for i, image in enumerate(images):
         top = gap + i // columns * (height + gap)
         left = gap + i % columns * (width + gap)
-        full = np.full(height * width, np.nan)
-        full[: image.size] = image
-        canvas[top : top + height, left : left + width] = full.reshape(shape)
+        full = np.full(shape, np.nan)
+        full.flat[: image.size] = image
+        enlarged = full.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        canvas[top : top + height, left : left + width] = enlarged
     return canvas
 
 
@@ -82,9 +91,11 @@ def _save(figure: Any, path: Any) -> None:
 def draw_filters(
     model: BoltzmannMachine, path: Any, *, shape: tuple[int, int] | None = None
 ) -> None:
-    """The weights of each hidden unit as an image: red excites a pixel, blue inhibits it.
+    """The weights of each unit of the first hidden layer: red excites a pixel, blue inhibits it.
 
-    Of more than 256 units, those with the largest weights are shown.
+    Of more than 256 units, those with the largest weights are shown. Of a machine without hidden
+    units, the couplings of each visible unit with the others are shown. Potts units are drawn with
+    a row for each state and a column for each site.
 
     Parameters
     ----------
@@ -94,7 +105,13 @@ def draw_filters(
     shape : tuple of int, optional
         Rows and columns of the visible units.
     """
-    W = asnumpy(model.weights[0].W()).astype("float64")
+    drawn, what = _couplings(model)
+    W: Any = asnumpy(drawn).astype("float64")
+    states = getattr(model.layers[0], "num_states", 1)
+    if states > 1:
+        # columns run over the states of a site first
+        W = W.reshape(-1, states, W.shape[1]).swapaxes(0, 1).reshape(W.shape)
+        shape = (states, W.shape[0] // states)
     shape = image_shape(W.shape[0], shape)
     order = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:MOST_FILTERS]
     filters = W.T[np.sort(order)]
@@ -109,7 +126,7 @@ def draw_filters(
     image = axes.imshow(canvas, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
     shown = len(filters)
     of = "" if shown == W.shape[1] else f" of {W.shape[1]}"
-    axes.set_title(f"weights of {shown}{of} hidden units", fontsize=11)
+    axes.set_title(what.format(f"{shown}{of}"), fontsize=11)
     axes.set_axis_off()
     axes.add_artist(axes.patch)
     axes.patch.set_zorder(-1)
@@ -117,6 +134,16 @@ def draw_filters(
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     _save(figure, path)
+
+
+def _couplings(model: BoltzmannMachine) -> tuple[Any, str]:
+    """What is drawn of a machine, a column a picture, and how it is called."""
+    if model.weights:
+        return model.weights[0].W(), "weights of {} hidden units"
+    if 0 in model.lateral:
+        return model.lateral[0].J(), "couplings of {} visible units"
+    # units without neighbours: all that there is
+    return model.layers[0].params[0].reshape(-1, 1), "parameters of the visible units"
 
 
 def draw_samples(
@@ -138,7 +165,7 @@ def draw_samples(
     shape : tuple of int, optional
         Rows and columns of the visible units.
     limits : tuple of float
-        The values drawn white and black.
+        The values drawn white and black; for infinite ones the quantiles 1/200 and 199/200 stand.
     title : str
     """
     values = asnumpy(visible).astype("float64")
@@ -149,7 +176,11 @@ def draw_samples(
     figure = _figure(size, size * canvas.shape[0] / canvas.shape[1] + (0.4 if title else 0.0))
     axes = figure.add_subplot()
     axes.set_facecolor("#d8d8d8")
-    axes.imshow(canvas, cmap="gray_r", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ends = np.quantile(values, (0.005, 0.995)).tolist()
+    low, high = (x if math.isfinite(x) else end for x, end in zip(limits, ends, strict=True))
+    axes.imshow(
+        canvas, cmap="gray_r", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest"
+    )
     # a dollar sign in a title is one, no formula
     axes.set_title(title, fontsize=11, parse_math=False)
     axes.set_axis_off()
@@ -166,12 +197,13 @@ def draw_curve(
     likelihood: float | None = None,
     likelihood_label: str = "test log-likelihood",
 ) -> None:
-    """Pseudo-likelihood, reconstruction error and learning rate over the epochs.
+    """The figures of training and the learning rate over the epochs: those that there are.
 
     Parameters
     ----------
     history : sequence of dict
-        `Trainer.history`.
+        `Trainer.history`. Of "pseudo_likelihood", "log_likelihood" (early stopping) and
+        "reconstruction_error" each record may have any.
     path : str or path
         A PNG file.
     title : str
@@ -180,46 +212,74 @@ def draw_curve(
     likelihood_label : str
         Of which data it is.
     """
-    epochs = [record["epoch"] for record in history]
-    figure = _figure(7.5, 6.0)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    dots = {"marker": "o", "markersize": 3} if len(epochs) < 80 else {}
-    pseudo = [record["pseudo_likelihood"] for record in history]
-    upper.plot(epochs, pseudo, color=INK, label="pseudo-likelihood (training)", **dots)
-    if likelihood is not None and math.isfinite(likelihood):
-        upper.axhline(likelihood, color=SECOND, linestyle="--", linewidth=1.2)
-        upper.annotate(
-            f"{likelihood_label} at the end {likelihood:.1f}",
-            (1.0, likelihood),
-            xycoords=("axes fraction", "data"),
-            xytext=(-6, -5),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color=SECOND,
-            fontsize=9,
-        )
-        low, high = upper.get_ylim()
-        upper.set_ylim(min(low, likelihood - 0.12 * (high - low)), high)
-    upper.set_ylabel("nats a sample")
-    upper.set_title(title or "training", fontsize=11)
-    upper.legend(frameon=False, fontsize=9, loc="lower right" if likelihood is None else "best")
-    errors = [record["reconstruction_error"] for record in history]
-    lower.plot(epochs, errors, color=INK, label="reconstruction error", **dots)
-    lower.set_ylabel("mean square a unit")
-    lower.set_ylim(bottom=0)
+    if likelihood is not None and not math.isfinite(likelihood):
+        likelihood = None
+    known = set().union(*history) if history else set()
+    nats = [name for name in LIKELIHOODS if name in known]
+    upper_too = bool(nats) or likelihood is not None
+    figure = _figure(7.5, 6.0 if upper_too else 3.5)
+    ratios = (3, 2) if upper_too else (1,)
+    panels = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)
+    lower = panels[-1, 0]
+    dots = {"marker": "o", "markersize": 3} if len(history) < 80 else {}
+    if upper_too:
+        upper = panels[0, 0]
+        for name, color in zip(nats, (INK, THIRD), strict=False):
+            _line(upper, history, name, LIKELIHOODS[name], color, dots)
+        if likelihood is not None:
+            _mark(upper, likelihood, likelihood_label)
+        upper.set_ylabel("nats a sample")
+        if nats:
+            place = "lower right" if likelihood is None else "best"
+            upper.legend(frameon=False, fontsize=9, loc=place)
+    panels[0, 0].set_title(title or "training", fontsize=11)
+    if "reconstruction_error" in known:
+        _line(lower, history, "reconstruction_error", "reconstruction error", INK, dots)
+        lower.set_ylabel("mean square a unit")
+        errors = [
+            record["reconstruction_error"] for record in history if "reconstruction_error" in record
+        ]
+        largest = max(filter(math.isfinite, errors), default=0.0)
+        # room for the legend, and for the line to be seen where it is highest
+        lower.set_ylim(0, 1.25 * largest or 1.0)
+        lower.legend(frameon=False, fontsize=9, loc="upper right")
+    else:
+        lower.set_yticks([])
     lower.set_xlabel("epoch")
     rate = lower.twinx()
+    epochs = [record["epoch"] for record in history]
     rate.plot(epochs, [record["rate"] for record in history], color=QUIET, linewidth=1.2)
     rate.set_ylabel("learning rate", color=QUIET)
     rate.tick_params(colors=QUIET)
     rate.set_ylim(bottom=0)
-    lower.legend(frameon=False, fontsize=9, loc="upper right")
-    for axes in (upper, lower, rate):
+    for axes in (*panels[:, 0], rate):
         axes.spines["top"].set_visible(False)
-    for axes in (upper, lower):
+    for axes in panels[:, 0]:
         axes.spines["right"].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
     # whole epochs only
     lower.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
+
+
+def _line(axes: Any, history: Any, name: str, label: str, color: str, dots: Any) -> None:
+    points = [(record["epoch"], record[name]) for record in history if name in record]
+    axes.plot(*zip(*points, strict=True), color=color, label=label, **dots)
+
+
+def _mark(axes: Any, likelihood: float, label: str) -> None:
+    """A dashed line at the log-likelihood of the end."""
+    axes.axhline(likelihood, color=SECOND, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        f"{label} at the end {likelihood:.1f}",
+        (1.0, likelihood),
+        xycoords=("axes fraction", "data"),
+        xytext=(-6, -5),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=SECOND,
+        fontsize=9,
+    )
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, likelihood - 0.12 * (high - low)), high)

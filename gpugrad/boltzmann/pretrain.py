@@ -30,6 +30,7 @@ Salakhutdinov and Hinton, "An efficient learning procedure for deep Boltzmann ma
 Computation 24 (2012).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,14 @@ from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
-from gpugrad.boltzmann.state import check_data, namespace_for, positive_int
-from gpugrad.errors import DivergenceError, ParameterError
+from gpugrad.boltzmann.state import (
+    check_data,
+    check_finite,
+    check_rng,
+    namespace_for,
+    positive_int,
+)
+from gpugrad.errors import ParameterError
 
 __all__ = ["Module", "compose", "modules", "pretrain"]
 
@@ -225,9 +232,11 @@ def pretrain(
         )
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("k", k)):
         positive_int("pretrain", name, value)
-    if not learning_rate > 0:
-        raise ParameterError(f"pretrain: learning_rate is {learning_rate!r}, expected above 0")
-    generator = default_generator() if rng is None else rng
+    if not isinstance(learning_rate, int | float) or not 0 < learning_rate < math.inf:
+        raise ParameterError(
+            f"pretrain: learning_rate is {learning_rate!r}, expected a finite number above 0"
+        )
+    generator = default_generator() if rng is None else check_rng("pretrain", rng)
     v = check_data(model, data, function="pretrain")
     if start:
         initialize(model, v, generator)
@@ -244,20 +253,11 @@ def pretrain(
                     gradient = part.gradient(rows, generator, k)
                     rule.update_(part.parameters(), gradient, memory, learning_rate)
                 errors.append(part.reconstruction_error(v))
-                _check_finite(part, number, epoch)
+                where = f"of module {number} after epoch {epoch + 1}"
+                check_finite("pretrain", part.parameters(), where)
                 if progress is not None:
                     progress(number, epoch, errors[-1])
             history.append(errors)
             v = part.mean(1, part.data(v))[0]
     compose(model, parts)
     return history
-
-
-def _check_finite(part: Module, number: int, epoch: int) -> None:
-    for name, array in part.parameters().items():
-        xp = namespace_for(array)
-        if not bool(xp.all(xp.isfinite(array))):
-            raise DivergenceError(
-                f"pretrain: {name} of module {number} is not finite after epoch {epoch}; expected "
-                "a smaller learning rate"
-            )

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.energy_machine import EnergyMachine
+from gpugrad.boltzmann.energy_phases import EnergyPhases
 from gpugrad.boltzmann.general_phases import GeneralPhases
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.phases import Phases, covers
@@ -82,10 +84,14 @@ def make_phases(
             f"fit: sampler is {sampler!r}, expected a function state, info = step(rng, model, "
             "state)"
         )
+    if isinstance(model, EnergyMachine):
+        return EnergyPhases(model, rng, method=method, sampler=sampler, **settings)
     if method == "tap":
         # not above: training by samples never loads it
         from gpugrad.boltzmann.tap_phases import TapPhases
 
-        return TapPhases(model, rng, **settings)
-    provider = Phases if covers(model) else GeneralPhases
-    return provider(model, rng, method=method, sampler=sampler, **settings)
+        return TapPhases(model, rng, mean_field_steps=mean_field_steps, **settings)
+    settings |= {"method": method, "sampler": sampler}
+    if covers(model):
+        return Phases(model, rng, **settings)
+    return GeneralPhases(model, rng, mean_field_steps=mean_field_steps, **settings)

@@ -6,8 +6,8 @@ partition function:
     log p(s_i | others) = -E_i(s_i) + phi_i s_i - log Z_i(phi_i)          phi = s.J
 
 Its sum over the units, averaged over data, is concave in the couplings and fields of Ising and
-Potts models, and its maximum tends to the true couplings as the data grow. With two layers see
-`metrics.pseudo_likelihood`.
+Potts models, and its maximum tends to the true couplings as the data grow. As a figure to watch,
+and with hidden units, see `metrics.pseudo_likelihood`.
 
 References
 ----------
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.state import namespace_for
+from gpugrad.boltzmann.state import check_visible, namespace_for
 from gpugrad.errors import ParameterError
 from gpugrad.ops.creation import tensor
 
@@ -54,6 +54,7 @@ def log_pseudo_likelihood(
         raise ParameterError(
             f"log_pseudo_likelihood: the machine has {model.num_layers} layers, expected 1"
         )
+    check_visible("log_pseudo_likelihood", model, v)
     own = model.parameters() if parameters is None else parameters
     xp = namespace_for(v, *own.values())
     layer = model.layers[0]

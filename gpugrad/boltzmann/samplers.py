@@ -12,7 +12,14 @@ from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.state import State, check_beta, namespace_for, positive_int
+from gpugrad.boltzmann.state import (
+    State,
+    check_beta,
+    check_layers,
+    check_rng,
+    namespace_for,
+    positive_int,
+)
 from gpugrad.errors import ParameterError
 
 __all__ = ["GibbsInfo", "Step", "clamp_mask", "clamp_masks", "gibbs", "start_from_data"]
@@ -155,11 +162,21 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
     positive_int("gibbs", "k", k)
 
     def step(rng: Generator, model: BoltzmannMachine, state: State) -> tuple[State, GibbsInfo]:
+        check_rng("gibbs", rng)
+        check_layers("gibbs", model, state, given=())
         units = list(state)
-        check_beta("gibbs", beta, state.num_samples)
         masks = clamp_masks(model, clamp)
         _check_given(model, units, masks)
+        check_beta("gibbs", beta, state.num_samples)
+        _check_rows(masks, state.num_samples)
+        if isinstance(beta, int | float) and beta == 0:
+            _check_bounded(model)
         held = {i: units[i].copy() for i, mask in masks.items() if mask is not True}
+        machine: Any = model
+        if hasattr(machine, "gibbs_sweep"):  # an `EnergyMachine`, whose units have no linear fields
+            for _ in range(k):
+                state = machine.gibbs_sweep(rng, state, beta=beta, masks=masks)
+            return state, GibbsInfo(machine.expected(state, held=masks))
         reusable = [donate] * len(units)
         means: list[Any] = []
 
@@ -213,6 +230,24 @@ def _check_given(model: BoltzmannMachine, units: list[Any], masks: Mapping[int, 
             )
             raise ParameterError(
                 f"gibbs: layer {i} of the state is None, expected values: the layer has {why}"
+            )
+
+
+def _check_rows(masks: Mapping[int, Any], num_samples: int) -> None:
+    for i, mask in masks.items():
+        if mask is not True and mask.ndim == 2 and mask.shape[0] != num_samples:
+            raise ParameterError(
+                f"gibbs: the mask of layer {i} is for {mask.shape[0]} samples, expected "
+                f"{num_samples}, as the state has"
+            )
+
+
+def _check_bounded(model: BoltzmannMachine) -> None:
+    for i, layer in enumerate(model.layers):
+        if layer.growth != "bounded":
+            raise ParameterError(
+                f"gibbs: beta is 0, where layers[{i}] ({layer.layer_type}) has no distribution, "
+                "expected a positive number"
             )
 
 

@@ -1,17 +1,30 @@
 """States of a machine, the namespace that values bring, and the checks on what comes in."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, to_device
+from gpugrad.backend.rng import Generator
 from gpugrad.backend.vocabulary import namespace_of
-from gpugrad.errors import DataError, ParameterError
+from gpugrad.errors import DataError, DivergenceError, ParameterError
 
-__all__ = ["State", "check_beta", "check_data", "namespace_for", "positive_int"]
+__all__ = [
+    "State",
+    "check_beta",
+    "check_data",
+    "check_dtype",
+    "check_finite",
+    "check_layers",
+    "check_rng",
+    "check_sample_weight",
+    "check_visible",
+    "namespace_for",
+    "positive_int",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,10 @@ class State:
     @property
     def num_samples(self) -> int:
         """Number of samples in the batch."""
-        return next(units.shape[0] for units in self.units if units is not None)
+        for units in self.units:
+            if units is not None:
+                return int(units.shape[0])
+        raise ParameterError(f"State: all {len(self.units)} layers are None, expected one of them")
 
     def replace(self, layer: int, units: Any) -> "State":
         """The state with the values of one layer exchanged."""
@@ -111,19 +127,113 @@ def positive_int(function: str, name: str, value: Any) -> int:
 def check_beta(function: str, beta: Any, num_samples: int) -> Any:
     """Accept None, a number, or one inverse temperature a sample, of shape (num_samples, 1).
 
-    Only the shape is looked at: the values may live on a device that must not be waited for.
+    Of arrays only the shape is looked at: they may live on a device that must not be waited for.
 
     Raises
     ------
     ParameterError
-        For any other shape; (num_samples,) would broadcast along the units.
+        For any other shape; (num_samples,) would broadcast along the units. For what is no number,
+        or one that is negative or not finite.
     """
-    shape = getattr(beta, "shape", ())
-    if beta is not None and shape not in ((), (num_samples, 1)):
+    if beta is None:
+        return beta
+    shape = getattr(beta, "shape", None)
+    if shape is None:
+        if not isinstance(beta, int | float) or not 0 <= beta < math.inf:
+            raise ParameterError(f"{function}: beta is {beta!r}, expected a finite number >= 0")
+    elif tuple(shape) not in ((), (num_samples, 1)):
         raise ParameterError(
             f"{function}: beta has shape {shape}, expected a number or ({num_samples}, 1)"
         )
     return beta
+
+
+def check_rng(function: str, rng: Any) -> Generator:
+    """The generator, or a ParameterError for anything else."""
+    if not isinstance(rng, Generator):
+        raise ParameterError(f"{function}: rng is {rng!r}, expected a Generator")
+    return rng
+
+
+def check_dtype(function: str, dtype: Any) -> Any:
+    """The dtype, or a ParameterError for one that parameters cannot have."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise ParameterError(
+            f"{function}: dtype is {dtype!r}, expected float16, float32 or float64"
+        )
+    return dtype
+
+
+def check_finite(function: str, arrays: Mapping[str, Any], where: str) -> None:
+    """Raise a DivergenceError that names the first array with NaN or infinite values; waits."""
+    for name, array in arrays.items():
+        xp = namespace_for(array)
+        if not bool(xp.all(xp.isfinite(array))):
+            raise DivergenceError(
+                f"{function}: {name} {where} is not finite, expected finite values: take a smaller "
+                "learning rate"
+            )
+
+
+def check_sample_weight(function: str, sample_weight: Any, num_samples: int) -> None:
+    """Raise a ParameterError unless the weights are None or of shape (num_samples,)."""
+    shape = None if sample_weight is None else tuple(getattr(sample_weight, "shape", ()))
+    if shape not in (None, (num_samples,)):
+        raise ParameterError(
+            f"{function}: sample_weight has shape {shape}, expected ({num_samples},)"
+        )
+
+
+def check_layers(
+    function: str, model: Any, state: Any, *, given: Collection[int] | None = None
+) -> None:
+    """Raise unless a state has the layers of a machine, all of one number of samples.
+
+    Only shapes are looked at.
+
+    Parameters
+    ----------
+    function : str
+        The name that the message carries.
+    model : BoltzmannMachine
+    state : State of arrays or Tensors
+    given : collection of int, optional
+        Layers that must not be None; all of them if left out.
+
+    Raises
+    ------
+    ParameterError
+    """
+    sizes = [layer.num_units for layer in model.layers]
+    if not isinstance(state, State):
+        raise ParameterError(f"{function}: state is {type(state).__name__}, expected a State")
+    shapes = [None if x is None else tuple(getattr(x, "shape", ())) for x in state.units]
+    rows = next((shape[0] for shape in shapes if shape), None)
+    wanted = range(len(sizes)) if given is None else given
+    if len(shapes) != len(sizes) or any(
+        (i in wanted) if shape is None else shape != (rows, sizes[i])
+        for i, shape in enumerate(shapes)
+    ):
+        expected = [(rows if rows is not None else "samples", n) for n in sizes]
+        raise ParameterError(
+            f"{function}: the layers of the state are {shapes}, expected {expected} of {model!r}"
+        )
+
+
+def check_visible(function: str, model: Any, v: Any) -> None:
+    """Raise unless values of the visible layer are (num_samples, num_visible); shapes only.
+
+    Raises
+    ------
+    DataError
+    """
+    shape, size = tuple(getattr(v, "shape", ())), model.layers[0].num_units
+    if len(shape) != 2 or shape[1] != size:
+        raise DataError(f"{function}: data has shape {shape}, expected (samples, {size})")
 
 
 def check_data(

@@ -19,6 +19,7 @@ ensemble", Chem. Phys. Lett. 335 (2001). Syed, Bouchard-Cote, Deligiannidis and 
 "Non-reversible parallel tempering", J. R. Stat. Soc. B 84 (2022), for even and odd pairs in turn.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = [
     "count_swaps",
     "exchange",
     "hidden_units_sum_out",
+    "joint_energy",
     "row_energy",
     "row_log_partition",
     "stored",
@@ -143,7 +145,7 @@ def check_state(function: str, state: Any, expected: type) -> None:
 def hidden_units_sum_out(model: Any) -> bool:
     """Whether a machine's hidden units are independent of each other given the visible ones, and
     the other way round: two layers without couplings inside."""
-    return model.num_layers == 2 and not model.lateral
+    return model.num_layers == 2 and not model.lateral and not hasattr(model, "gibbs_sweep")
 
 
 def with_hidden_means(model: Any, state: State) -> State:
@@ -151,6 +153,8 @@ def with_hidden_means(model: Any, state: State) -> State:
 
     A layer with lateral couplings, which has no such mean in closed form, keeps its samples.
     """
+    if hasattr(model, "gibbs_sweep"):
+        return model.expected(state)
     units = list(state)
     for i in range(1, len(units), 2):
         if i not in model.lateral:
@@ -165,6 +169,19 @@ def row_energy(layer: Any, units: Any) -> Any:
         units = units.astype("float32")
         params = type(params)(*(p.astype("float32") for p in params))
     return layer.unit_energy(namespace_for(units), params, units).astype("float64")
+
+
+def joint_energy(model: Any, state: State) -> Any:
+    """Energy of joint states, (rows,), float64; half precision is widened before the sums."""
+    if model.dtype.itemsize < 4:
+        wide = copy.copy(model)
+        wide.layers = [copy.copy(x) for x in model.layers]
+        wide.weights = [copy.copy(w) for w in model.weights]
+        wide.lateral = {i: copy.copy(x) for i, x in model.lateral.items()}
+        for _, part in wide.parts():
+            part.convert(dtype="float32")
+        model, state = wide, State(tuple(x.astype("float32") for x in state))
+    return model.energy(state).astype("float64")
 
 
 def row_log_partition(layer: Any, params: Any, phi: Any, betas: Sequence[Any] = (None,)) -> list:

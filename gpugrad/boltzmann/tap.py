@@ -36,7 +36,7 @@ from gpugrad.backend.array_module import asnumpy, device_of, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.gradient_util import Gradient
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.state import check_data, namespace_for, positive_int
+from gpugrad.boltzmann.state import check_data, check_sample_weight, namespace_for, positive_int
 from gpugrad.boltzmann.tap_sweeps import (
     FACTORS,
     TapSweeps,
@@ -212,6 +212,7 @@ def tap_derivatives(
     check_machine("tap_derivatives", model, order)
     units = _units(magnetizations)
     _check_shapes("tap_derivatives", model, units)
+    check_sample_weight("tap_derivatives", sample_weight, len(units[0]))
     layers: list[Any] = model.layers
     mags = [layer.Magnetization(m) for layer, m in zip(layers, units, strict=True)]
     weight = {"sample_weight": sample_weight}

@@ -33,7 +33,7 @@ from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
-from gpugrad.boltzmann.state import State, namespace_for, positive_int
+from gpugrad.boltzmann.state import State, check_layers, check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.swaps import (
     SwapInfo,
     accept,
@@ -41,6 +41,7 @@ from gpugrad.boltzmann.swaps import (
     count_swaps,
     exchange,
     hidden_units_sum_out,
+    joint_energy,
     row_energy,
     row_log_partition,
     stored,
@@ -160,6 +161,15 @@ class ParallelTempering:
     swap_every: int
     donate: bool
 
+    def get_config(self) -> dict[str, Any]:
+        """What a run that goes on from a checkpoint must have in common with the first one."""
+        return {
+            "name": "parallel_tempering",
+            "betas": list(self.betas),
+            "k": self.k,
+            "swap_every": self.swap_every,
+        }
+
     def start(self, rng: Generator, model: BoltzmannMachine, n_chains: int) -> TemperedState:
         """Ladders that start at states drawn as if the units had no neighbours.
 
@@ -190,6 +200,8 @@ class ParallelTempering:
                 f"parallel_tempering: the state has {rungs} rungs of {chains} chains in "
                 f"{state.units.num_samples} rows, expected {len(self.betas)} rungs"
             )
+        check_rng("parallel_tempering", rng)
+        check_layers("parallel_tempering", model, state.units)
         if self.betas[0] == 0 and any(layer.growth != "bounded" for layer in model.layers):
             raise ParameterError(
                 f"parallel_tempering: betas start at 0, where {model!r} cannot be normalised; "
@@ -253,7 +265,7 @@ class ParallelTempering:
             units, _ = gibbs(n, beta=beta, donate=donate)(rng, model, units)
             sweeps, donate = sweeps + n, True
             if self._due(sweeps) and ladder.has_pairs(sweeps // self.swap_every):
-                ladder.swap((beta - ladder.partner_beta())[:, 0] * model.energy(units))
+                ladder.swap((beta - ladder.partner_beta())[:, 0] * joint_energy(model, units))
         cold = _rows(units, _cold_rows(ladder.replica))
         return units, with_hidden_means(model, cold)
 
@@ -387,6 +399,15 @@ class DrivenGibbs:
     std: float
     momentum: float
     donate: bool
+
+    def get_config(self) -> dict[str, Any]:
+        """What a run that goes on from a checkpoint must have in common with the first one."""
+        return {
+            "name": "driven_gibbs",
+            "k": self.k,
+            "std": self.std,
+            "momentum": self.momentum,
+        }
 
     def start(self, rng: Generator, model: BoltzmannMachine, n_chains: int) -> DrivenState:
         """Chains that start at states drawn as if the units had no neighbours."""

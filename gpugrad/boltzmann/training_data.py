@@ -87,6 +87,11 @@ class Samples:
         self.mask: Any = None
         self.hidden: list[Any] = []
         self._fingerprint: dict[str, Any] | None = None
+        if missing == "impute" and not isinstance(model, BoltzmannMachine):
+            raise ParameterError(
+                f"fit: missing is 'impute' for {model!r}, expected 'error': missing values are "
+                "drawn for a BoltzmannMachine only"
+            )
         if missing == "impute" and data.dtype.kind == "f" and data.ndim == 2 and data.size:
             data = self._impute(data)
         self.values = check_block(model, data)

@@ -30,7 +30,7 @@ from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
-from gpugrad.boltzmann.state import State, check_data, namespace_for, positive_int
+from gpugrad.boltzmann.state import State, check_data, check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.swaps import (
     SwapInfo,
     accept,
@@ -38,6 +38,7 @@ from gpugrad.boltzmann.swaps import (
     count_swaps,
     exchange,
     hidden_units_sum_out,
+    joint_energy,
     row_energy,
     row_log_partition,
     stored,
@@ -196,6 +197,20 @@ class TrajectoryTempering:
     base_data: Any
     donate: bool
 
+    def get_config(self) -> dict[str, Any]:
+        """What a run that goes on from a checkpoint must have in common with the first one.
+
+        The ladder itself is in the checkpoint's arrays.
+        """
+        return {
+            "name": "parallel_trajectory_tempering",
+            "k": self.k,
+            "swap_every": self.swap_every,
+            "threshold": self.threshold,
+            "window": self.window,
+            "max_machines": self.max_machines,
+        }
+
     def start(self, rng: Generator, model: BoltzmannMachine, n_chains: int) -> Trajectory:
         """A trajectory of the base machine and the given ones, and chains on every rung.
 
@@ -225,6 +240,7 @@ class TrajectoryTempering:
         """k sweeps of all rungs, with exchanges; `state, info = step(rng, model, state)`."""
         function = "parallel_trajectory_tempering"
         check_state(function, state, Trajectory)
+        check_rng(function, rng)
         _check_machines(function, model, state.machines[:1])
         with on(model.device):
             kind = _Summed if hidden_units_sum_out(model) else _Joint
@@ -418,7 +434,7 @@ class _Joint(_Rungs):
             rung = first + k
             state = State(tuple(x[self.rows(rung)] for x in self.units))
             own, other = self.machines[rung], self.machines[rung + 1 - 2 * (k % 2)]
-            gains.append((own.energy(state) - other.energy(state)).astype("float64"))
+            gains.append(joint_energy(own, state) - joint_energy(other, state))
         source = self.swap(self.xp.stack(gains), first)
         self.units = [x[source] for x in self.units]
 
@@ -492,6 +508,10 @@ def parallel_trajectory_tempering(
         raise ParameterError(f"{function}: threshold is {threshold!r}, expected one in (0, 1)")
     if max_machines is not None:
         positive_int(function, "max_machines", max_machines)
+    if not isinstance(machines, Sequence):
+        raise ParameterError(
+            f"{function}: machines is {type(machines).__name__}, expected a sequence of machines"
+        )
     ladder = tuple(machines)
     if ladder:
         _check_machines(function, ladder[0], ladder)

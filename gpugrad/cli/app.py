@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 import gpugrad
 from gpugrad.cli.messages import for_options
 from gpugrad.errors import (
+    ConvergenceError,
     DataError,
     DeviceMismatchError,
     DeviceNotAvailableError,
@@ -24,6 +26,7 @@ from gpugrad.errors import (
 __all__ = ["app", "command", "out", "run", "version"]
 
 NAMED_ERRORS = (
+    ConvergenceError,
     DataError,
     DeviceMismatchError,
     DeviceNotAvailableError,
@@ -76,6 +79,22 @@ def frame(
     """Train Boltzmann machines, sample from them, and measure their likelihood."""
 
 
+class _Grouped(TyperCommand):
+    """A command whose help lists its options under the headings that they were given."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or kind
+                groups.setdefault(heading, []).append(record)
+        for heading in sorted(groups, key=lambda text: text == "Options"):
+            with formatter.section(heading):
+                formatter.write_dl(groups[heading])
+
+
 def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a subcommand whose named errors become one line and status 1."""
 
@@ -90,12 +109,12 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise typer.Exit(141) from None
             except NAMED_ERRORS as error:
                 message = " ".join(str(error).split()) or type(error).__name__
-                if isinstance(error, (DataError, ParameterError)):
+                if isinstance(error, (DataError, ModelFileError, ParameterError)):
                     message = for_options(name, message)
                 typer.echo(f"gpugrad: error: {message}", err=True)
                 raise typer.Exit(1) from error
 
-        app.command(name)(guarded)
+        app.command(name, cls=_Grouped)(guarded)
         return function
 
     return register

@@ -25,11 +25,15 @@ from gpugrad.boltzmann.partition import (
 )
 from gpugrad.boltzmann.state import check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import THRESHOLD_HELP, likelihood_label, read, split_of, test_of
+from gpugrad.cli.data import likelihood_label, read, some_rows, split_of, stream_of, test_of
+from gpugrad.cli.machine import import_units, unit_of
 from gpugrad.cli.progress import stage
+from gpugrad.cli.settings import THRESHOLD_HELP
 from gpugrad.errors import DataError, ModelFileError, ParameterError
 
-__all__ = ["check_annealing", "evaluate", "measure", "model_path", "tell"]
+__all__ = ["MODULE_HELP", "check_annealing", "evaluate", "measure", "model_path", "tell"]
+
+MODULE_HELP = "Python module or .py file to import first: units of your own."
 
 
 def model_path(path: Path) -> Path:
@@ -213,6 +217,7 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option(help=THRESHOLD_HELP)] = None,
     temperatures: Annotated[int, typer.Option(help="Annealing steps.")] = 10_000,
     chains: Annotated[int, typer.Option(help="Annealing chains, up and down.")] = 100,
+    module: Annotated[str | None, typer.Option(help=MODULE_HELP)] = None,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
     json_output: Annotated[
@@ -221,6 +226,7 @@ def evaluate(
 ) -> None:
     """Estimate log Z and the mean log-likelihood of data: the run's test set, or what is given."""
     console = out()
+    import_units("evaluate", module)
     path = model_path(model)
     machine = load_model(path, device=device)
     trained = model_info(path).get("metadata", {}).get("settings", {})
@@ -233,8 +239,15 @@ def evaluate(
         threshold = trained.get("threshold")
     else:
         name, split = test_of(data, None)
-    unit = machine.layers[0].layer_type
-    test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
+    unit = unit_of(machine.layers[0])
+    streamed = data is None and trained.get("stream") and not trained.get("test")
+    if streamed:
+        test = some_rows(stream_of(name, unit=unit, key=data_key, threshold=threshold))
+    else:
+        test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
+    if data is None and trained.get("missing") == "impute" and test.dtype.kind == "f":
+        # as in training: of complete samples
+        test = test[~np.isnan(test).any(axis=1)]
     check_annealing("evaluate", machine, test, temperatures, ("chains", chains))
     base = test
     if name == "mnist":

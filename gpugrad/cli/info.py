@@ -12,7 +12,10 @@ from gpugrad.backend.array_module import asnumpy, current_device, describe_devic
 from gpugrad.boltzmann.checkpoint import load_model, model_info
 from gpugrad.cli.app import command, out, version
 from gpugrad.cli.data import split_of, test_of
-from gpugrad.cli.evaluate import model_path, tell
+from gpugrad.cli.evaluate import MODULE_HELP, model_path, tell
+from gpugrad.cli.machine import import_units
+from gpugrad.cli.progress import figures
+from gpugrad.cli.settings import DEFAULTS
 from gpugrad.errors import DeviceNotAvailableError, KernelError, ParameterError
 
 __all__ = ["info"]
@@ -23,8 +26,10 @@ def info(
     model: Annotated[
         Path | None, typer.Argument(help="A model file or the folder of a training run.")
     ] = None,
+    module: Annotated[str | None, typer.Option(help=MODULE_HELP)] = None,
 ) -> None:
     """Describe a model; without one, the devices, CuPy and kernels that are found, or why not."""
+    import_units("info", module)
     if model is None:
         _machine()
     else:
@@ -47,14 +52,24 @@ def _machine() -> None:
         console.print(f"default device: {current_device()}")
     except (DeviceNotAvailableError, ParameterError) as error:
         console.print(f"default device: none: {error}")
-    for name in ("philox.cu", "gibbs.cu"):
-        try:
+    state = "compiled at first use" if report.devices else "idle without a GPU"
+    try:
+        for name in cuda.sources():
             lines = cuda.source(name).count("\n")
-        except KernelError as error:
-            console.print(f"kernel  {name}: not found ({error})")
-            continue
-        state = "compiled at first use" if report.devices else "idle without a GPU"
-        console.print(f"kernel  {name}: {lines} lines, {state}")
+            console.print(f"kernel  {name}: {lines} lines, {state}")
+    except KernelError as error:
+        console.print(f"kernels not found: {error}")
+
+
+def _told(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not the default ones, and those that everybody asks for."""
+    usual = json.loads(DEFAULTS.to_json())
+    always = ("data", "method", "epochs", "learning_rate", "schedule", "seed")
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in always or value != usual.get(name)
+    }
 
 
 def _model(path: Path) -> None:
@@ -70,15 +85,11 @@ def _model(path: Path) -> None:
         )
     settings = metadata.get("settings")
     if settings:
-        told = {name: value for name, value in settings.items() if value is not None}
-        console.print(f"trained with {json.dumps(told)}")
+        console.print(f"trained with {json.dumps(_told(settings))}")
     history = metadata.get("history") or []
     if history:
         last = history[-1]
-        console.print(
-            f"after epoch {last['epoch']}: pseudo-likelihood {last['pseudo_likelihood']:.2f}, "
-            f"reconstruction error {last['reconstruction_error']:.4f}"
-        )
+        console.print(f"after epoch {last['epoch']}: {figures(last, more=1)}".removesuffix(": "))
     found = metadata.get("evaluation")
     if found:
         if "split" not in found and settings:

@@ -4,35 +4,43 @@ import re
 
 __all__ = ["for_options"]
 
-OPTIONS = {
-    "annealed_chains": "annealed-chains",
-    "average_epochs": "average-epochs",
-    "batch_size": "batch-size",
-    "centering_rate": "centering-rate",
-    "dtype": "dtype",
-    "epochs": "epochs",
+SAME = (
+    "annealed_chains", "average_epochs", "batch_size", "betas", "beta1", "beta2", "burn_in",
+    "centering_rate", "chains", "damping", "decay", "dtype", "epochs", "estimate_every",
+    "estimate_temperatures", "gradient", "hidden", "hidden_units", "holdout", "init_scale", "k",
+    "l1", "l2", "lateral", "log_penalty", "max_machines", "mean_field_steps", "method", "min_gain",
+    "min_probability", "missing", "momentum", "n", "optimizer", "patience", "pretrain",
+    "pretrain_rate", "ptt_threshold", "ptt_window", "random_seeds", "rungs", "sample_weight",
+    "seed", "sparsity_layer", "sparsity_strength", "sparsity_target", "stream_block",
+    "stream_blocks", "swap_every", "sweeps", "tap_order", "temperatures", "threshold",
+    "validation", "visible_units",
+)  # fmt: skip
+OTHERS = {
     "every_seconds": "checkpoint-seconds",
     "final": "final-rate",
-    "gradient": "gradient",
-    "hidden": "hidden",
-    "init_scale": "init-scale",
-    "k": "k",
-    "method": "method",
-    "min_probability": "min-probability",
-    "momentum": "momentum",
-    "n": "n",
     "n_chains": "chains",
-    "chains": "chains",
+    "n_random": "random-seeds",
     "rate": "learning-rate",
     "scheme": "init",
-    "seed": "seed",
-    "sweeps": "sweeps",
-    "temperatures": "temperatures",
-    "threshold": "threshold",
+    "EarlyStopping: every": "estimate-every",
+    "SparsityTarget: layer": "sparsity-layer",
+    "SparsityTarget: strength": "sparsity-strength",
+    "SparsityTarget: target": "sparsity-target",
+    "Stream: block": "stream-block",
+    "Stream: blocks": "stream-blocks",
+    "TapPhases: order": "tap-order",
+    "tap: order": "tap-order",
+    "parallel_trajectory_tempering: threshold": "ptt-threshold",
+    "parallel_trajectory_tempering: window": "ptt-window",
+    "pretrain: epochs": "pretrain",
+    "pretrain: learning_rate": "pretrain-rate",
 }
+OPTIONS = {name: name.replace("_", "-") for name in SAME} | OTHERS
 """The option that sets what the library calls by another name, or by the same one."""
 
 HINTS = (
+    ("data has NaN", "; missing values are summed out with --missing impute"),
+    ("a class of one's own has to be", "; --module imports it"),
     (
         "values between 0 and 1; the probability",
         "; grey values become states with --threshold 0.5",
@@ -43,9 +51,11 @@ HINTS = (
 
 def for_options(command: str, message: str) -> str:
     """'fit: n_chains is 0, ...' -> 'train: --chains is 0, ...'; other messages as they are."""
-    found = re.match(r"[\w.]+: (\w+) is ", message)
-    if found is not None and found[1] in OPTIONS:
-        message = f"{command}: --{OPTIONS[found[1]]} is {message[found.end() :]}"
+    found = re.match(r"([\w.]+): (\w+) (is|are|has) ", message)
+    if found is not None:
+        option = OPTIONS.get(f"{found[1]}: {found[2]}", OPTIONS.get(found[2]))
+        if option is not None:
+            message = f"{command}: --{option} {found[3]} {message[found.end() :]}"
     found = re.match(r"schedules\.get: (\w+) does not take \['final'\]", message)
     if found is not None:
         message = f"{command}: --schedule {found[1]} does not take --final-rate"

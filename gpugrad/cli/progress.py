@@ -11,7 +11,34 @@ from rich.text import Text
 
 from gpugrad.boltzmann.callbacks import Callback
 
-__all__ = ["TrainingProgress", "clock", "stage"]
+__all__ = ["TrainingProgress", "clock", "figures", "stage"]
+
+FIGURES = {
+    "pseudo_likelihood": ("pseudo-likelihood", 1, 8),
+    "log_likelihood": ("log-likelihood", 1, 8),
+    "reconstruction_error": ("reconstruction", 4, 0),
+}
+"""What a record of an epoch may have: its name for people, decimals, and width in a log."""
+
+
+def figures(record: dict[str, Any], *, more: int = 0, width: bool = False) -> str:
+    """{"pseudo_likelihood": -75.25, ...} -> 'pseudo-likelihood -75.2  reconstruction 0.0123'.
+
+    Parameters
+    ----------
+    record : dict
+        Of an epoch; what it does not have is left out.
+    more : int
+        Further decimals for likelihoods.
+    width : bool
+        Align lines of a log.
+    """
+    told = []
+    for name, (label, decimals, wide) in FIGURES.items():
+        if name in record:
+            decimals += more if wide else 0
+            told.append(f"{label} {record[name]:{wide if width else 0}.{decimals}f}")
+    return "  ".join(told)
 
 
 def clock(seconds: float) -> str:
@@ -27,7 +54,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class TrainingProgress(Callback):
-    """Epoch, pseudo-likelihood, reconstruction error, samples per second and time left.
+    """Epoch, the figures that the machine has, samples per second and time left.
 
     On a terminal as a bar that is redrawn four times a second, elsewhere as one line an epoch. The
     speed is that of this run, over the last few seconds; nothing here looks at an array.
@@ -46,8 +73,7 @@ class TrainingProgress(Callback):
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
-            TextColumn("pseudo-likelihood {task.fields[pseudo]}"),
-            TextColumn("reconstruction {task.fields[error]}"),
+            TextColumn("{task.fields[figures]}"),
             TextColumn("{task.fields[speed]}"),
             _TimeLeft(),
             console=self.console,
@@ -76,8 +102,7 @@ class TrainingProgress(Callback):
             self.task,
             completed=trainer.step,
             epoch=f"{min(trainer.epoch + 1, trainer.epochs)}/{trainer.epochs}",
-            pseudo=f"{last['pseudo_likelihood']:.1f}" if last else "-",
-            error=f"{last['reconstruction_error']:.4f}" if last else "-",
+            figures=figures(last) if last else "",
             speed=f"{speed:,.0f} samples/s" if moving else "",
             left=f"{clock(left)} left" if moving else "",
         )
@@ -93,13 +118,15 @@ class TrainingProgress(Callback):
         if self.live:
             return
         speed, left = self._speed(trainer)
-        self.console.print(
-            f"epoch {record['epoch']:>{len(str(trainer.epochs))}}/{trainer.epochs}"
-            f"  pseudo-likelihood {record['pseudo_likelihood']:8.2f}"
-            f"  reconstruction {record['reconstruction_error']:.4f}"
-            f"  rate {record['rate']:.4g}"
-            f"  {speed:,.0f} samples/s  {clock(left)} left"
-        )
+        epoch = f"epoch {record['epoch']:>{len(str(trainer.epochs))}}/{trainer.epochs}"
+        told = [
+            epoch,
+            figures(record, more=1, width=True),
+            f"rate {record['rate']:.4g}",
+            f"{speed:,.0f} samples/s",
+            f"{clock(left)} left",
+        ]
+        self.console.print("  ".join(filter(None, told)))
 
     def stop(self, trainer: Any, error: BaseException | None) -> None:
         if self.bar is not None:

@@ -10,14 +10,17 @@ from gpugrad.backend.array_module import asnumpy, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets
 from gpugrad.boltzmann.checkpoint import load_model
+from gpugrad.boltzmann.layers import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.pictures import draw_samples, image_shape
+from gpugrad.boltzmann.pictures import image_shape
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import THRESHOLD_HELP, read, test_of
-from gpugrad.cli.evaluate import model_path
-from gpugrad.cli.settings import parse_shape
+from gpugrad.cli.data import read, test_of
+from gpugrad.cli.drawing import draw_states, joint_states, pixels, visible_means
+from gpugrad.cli.evaluate import MODULE_HELP, model_path
+from gpugrad.cli.machine import import_units, unit_of
+from gpugrad.cli.settings import THRESHOLD_HELP, parse_shape
 from gpugrad.errors import DataError, ParameterError
 
 __all__ = ["clamp_mask_of", "draw", "sample"]
@@ -27,6 +30,8 @@ HALVES = ("top", "bottom", "left", "right")
 
 def clamp_mask_of(text: str, n_visible: int, shape: tuple[int, int] | None) -> np.ndarray:
     """Which pixels are held: "top half" (bottom, left, right), or a file of n_visible numbers.
+
+    Of Potts units the pixels are the sites.
 
     Returns
     -------
@@ -68,6 +73,7 @@ def draw(
     Parameters
     ----------
     model : BoltzmannMachine
+        Of any number of layers.
     rng : Generator
     n, sweeps : int
     start : array (n, num_visible), optional
@@ -79,15 +85,16 @@ def draw(
     -------
     state : State
     mean : array (n, num_visible)
-        Given the hidden units; held units have their value.
+        Given the hidden units; held units have their value. States where there is no such mean
+        (see `visible_means`).
     """
     with on(model.device):
         state = model.random_state(n, rng=rng)
         if start is not None:
             v = start if mask is None else _where(mask, start, state.visible)
-            state = State((v, model.conditional_sample(1, State((v, None)), rng=rng)))
+            state = joint_states(model, v, rng)
         state, _ = gibbs(sweeps, clamp=mask)(rng, model, state)
-        mean = model.conditional_mean(0, state)
+        mean = visible_means(model, state)
         if mask is not None:
             mean = _where(mask, state.visible, mean)
     return state, mean
@@ -107,8 +114,8 @@ def sample(
         typer.Option(
             "--output",
             "-o",
-            help="A .png, or .npy/.npz for the states; samples-SEED.png beside the model if left "
-            "out.",
+            help="A .png, or .npy/.npz for the states (Potts units: their numbers); "
+            "samples-SEED.png beside the model if left out.",
         ),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="How many.")] = 100,
@@ -130,12 +137,14 @@ def sample(
     image: Annotated[
         str | None, typer.Option("--image-shape", help="ROWSxCOLUMNS of the visible units.")
     ] = None,
+    module: Annotated[str | None, typer.Option(help=MODULE_HELP)] = None,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Draw samples by block Gibbs sampling, from random states or with pixels held."""
     n, sweeps = positive_int("sample", "n", n), positive_int("sample", "sweeps", sweeps)
+    import_units("sample", module)
     path = model_path(model)
     if output is None:
         # samples.png in that folder is the training's
@@ -150,20 +159,23 @@ def sample(
         )
     machine = load_model(path, device=device)
     layer, shape, rng = machine.layers[0], parse_shape(image), Generator(seed)
-    shape = image_shape(layer.num_units, shape)
-    mask = None if clamp is None else clamp_mask_of(clamp, layer.num_units, shape)
+    sites = pixels(machine)
+    shape = image_shape(sites, shape)
+    mask = None
+    if clamp is not None:
+        held = clamp_mask_of(clamp, sites, shape)
+        # all columns of a Potts site are held, or none
+        mask = to_device(np.repeat(held, layer.num_units // sites), machine.device)
     start = None
     if data is not None or clamp is not None:
         start = _start(machine, data or "mnist", threshold, n, rng)
-    if mask is not None:
-        mask = to_device(mask, machine.device)
     state, mean = draw(machine, rng, n, sweeps, start=start, mask=mask)
     if output.suffix == ".png":
         title = f"{n} chains after {sweeps:,} Gibbs sweeps" + (f", {clamp} held" if clamp else "")
-        shown = mean if means else state.visible
-        draw_samples(shown, output, shape=shape, limits=layer.data_range, title=title)
+        draw_states(machine, mean if means else state.visible, output, shape=shape, title=title)
     else:
-        states = asnumpy(state.visible)
+        visible = state.visible
+        states = asnumpy(layer.labels(visible) if isinstance(layer, PottsLayer) else visible)
         if output.suffix == ".npy":
             np.save(output, states)
         else:
@@ -175,7 +187,7 @@ def _start(
     model: BoltzmannMachine, name: str, threshold: float | None, n: int, rng: Generator
 ) -> Any:
     """n random rows of a data set, as states of the visible units."""
-    unit = model.layers[0].layer_type
+    unit = unit_of(model.layers[0])
     rows = read(name, split=test_of(name, None)[1], unit=unit, threshold=threshold)
     picked = rng.split("start").permutation(len(rows))
     # chains beyond the number of rows start at rows that were used before

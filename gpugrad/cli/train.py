@@ -1,18 +1,17 @@
 """`gpugrad train`: from data to a trained machine, its pictures and its likelihood."""
 
 import json
-import math
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
 from gpugrad.backend.array_module import current_device, on, parse_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann import optimizers, schedules
+from gpugrad.boltzmann import datasets, schedules
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
 from gpugrad.boltzmann.checkpoint import (
     load_checkpoint,
@@ -21,17 +20,33 @@ from gpugrad.boltzmann.checkpoint import (
     write_atomically,
 )
 from gpugrad.boltzmann.fit import Trainer
-from gpugrad.boltzmann.initialize import initialize
-from gpugrad.boltzmann.model import RBM
-from gpugrad.boltzmann.pictures import draw_curve, draw_filters, draw_samples, image_shape
+from gpugrad.boltzmann.pictures import draw_curve, draw_filters, image_shape
+from gpugrad.boltzmann.pretrain import pretrain
 from gpugrad.boltzmann.samplers import gibbs
-from gpugrad.boltzmann.state import State, check_data, positive_int
+from gpugrad.boltzmann.state import check_data
+from gpugrad.boltzmann.streaming import Stream
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import THRESHOLD_HELP, likelihood_label, read, split_of, test_of
+from gpugrad.cli.data import likelihood_label, read, some_rows, split_of, stream_of, test_of
+from gpugrad.cli.drawing import draw_states, last_chains, pixels, sample_sweeps, visible_means
 from gpugrad.cli.evaluate import check_annealing, measure, tell
+from gpugrad.cli.machine import (
+    build_machine,
+    check_units,
+    import_units,
+    sparsity_of,
+    start_machine,
+)
 from gpugrad.cli.progress import TrainingProgress, clock
-from gpugrad.cli.settings import TrainSettings, from_folder, from_recipe, parse_shape, updated
-from gpugrad.errors import DivergenceError, ParameterError
+from gpugrad.cli.settings import (
+    TrainSettings,
+    from_folder,
+    from_recipe,
+    parse_shape,
+    updated,
+    with_settings,
+)
+from gpugrad.cli.trainers import check_relevance, early_stopping, method_of, optimizer_of, sweeps
+from gpugrad.errors import DataError, DivergenceError, ParameterError
 
 __all__ = ["build", "run_training", "train"]
 
@@ -46,97 +61,38 @@ WRITTEN = (
     "curve.png",
 )
 SAMPLE_SWEEPS = 1000
-UNITS = ("bernoulli", "ising")
 NOT_SETTINGS = {"recipe", "resume", "overwrite"}
-
-Text = str | None
 
 
 @command("train")
+@with_settings
 def train(
     context: typer.Context,
-    data: Annotated[
-        str, typer.Argument(help="mnist (embedded), or an IDX, NPY, NPZ or HDF5 file.")
-    ] = TrainSettings.data,
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="The folder of this run.")
-    ] = TrainSettings.output,
     recipe: Annotated[
-        Path | None, typer.Option(help="A TOML file of settings; options given here go before it.")
+        Path | None,
+        typer.Option(
+            help="A TOML file of settings; options given here go before it.",
+            rich_help_panel="Run",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder.")
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder.", rich_help_panel="Run"),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier run.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the files of an earlier run.", rich_help_panel="Run"
+        ),
     ] = False,
-    hidden: Annotated[int, typer.Option(help="Hidden units.")] = TrainSettings.hidden,
-    visible_units: Annotated[
-        str, typer.Option(help="bernoulli (0, 1) or ising (-1, 1).")
-    ] = TrainSettings.visible_units,
-    hidden_units: Annotated[str, typer.Option()] = TrainSettings.hidden_units,
-    method: Annotated[
-        str, typer.Option(help="pcd: persistent chains; cd: chains from the data.")
-    ] = TrainSettings.method,
-    k: Annotated[int, typer.Option("--k", help="Gibbs sweeps an update.")] = TrainSettings.k,
-    chains: Annotated[
-        int | None, typer.Option(help="Persistent chains; the batch size if left out.")
-    ] = None,
-    learning_rate: Annotated[
-        float, typer.Option(help="Learning rate at the start.")
-    ] = TrainSettings.learning_rate,
-    schedule: Annotated[
-        str, typer.Option(help="constant, linear, exponential or step.")
-    ] = TrainSettings.schedule,
-    final_rate: Annotated[
-        float | None, typer.Option(help="Rate at the end; linear: 0, exponential: 1/100.")
-    ] = None,
-    momentum: Annotated[float, typer.Option()] = TrainSettings.momentum,
-    epochs: Annotated[int, typer.Option()] = TrainSettings.epochs,
-    batch_size: Annotated[int, typer.Option()] = TrainSettings.batch_size,
-    shuffle: Annotated[bool, typer.Option(help="A new order each epoch.")] = TrainSettings.shuffle,
-    average_epochs: Annotated[
-        float, typer.Option(help="Last epochs over which the final parameters are averaged.")
-    ] = TrainSettings.average_epochs,
-    seed: Annotated[int, typer.Option()] = TrainSettings.seed,
-    device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1.")] = None,
-    dtype: Annotated[
-        str, typer.Option(help="float32, float64 or float16, of all parameters.")
-    ] = TrainSettings.dtype,
-    gradient: Annotated[str, typer.Option(help="analytic or autodiff.")] = TrainSettings.gradient,
-    centered: Annotated[bool, typer.Option(help="Centred gradient.")] = TrainSettings.centered,
-    centering_rate: Annotated[float, typer.Option()] = TrainSettings.centering_rate,
-    init: Annotated[str, typer.Option(help="Weights: normal or uniform.")] = TrainSettings.init,
-    init_scale: Annotated[
-        float | None, typer.Option(help="Standard deviation, or bound, of the first weights.")
-    ] = None,
-    min_probability: Annotated[
-        float | None, typer.Option(help="Clip of the data's means for the first visible bias.")
-    ] = None,
-    data_key: Annotated[Text, typer.Option(help="Array of an NPZ or HDF5 file.")] = None,
-    test: Annotated[Text, typer.Option(help="File of test samples; mnist brings its own.")] = None,
-    threshold: Annotated[float | None, typer.Option(help=THRESHOLD_HELP)] = None,
-    image_shape: Annotated[Text, typer.Option(help="ROWSxCOLUMNS of the visible units.")] = None,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(help="Between two checkpoints.")
-    ] = TrainSettings.checkpoint_seconds,
-    evaluate: Annotated[
-        bool, typer.Option(help="Measure the log-likelihood at the end: of --test if given.")
-    ] = TrainSettings.evaluate,
-    temperatures: Annotated[
-        int, typer.Option(help="Annealing steps of that.")
-    ] = TrainSettings.temperatures,
-    annealed_chains: Annotated[
-        int, typer.Option(help="Annealing chains of that.")
-    ] = TrainSettings.annealed_chains,
+    **options: Any,
 ) -> None:
-    """Train a restricted Boltzmann machine; watch its likelihood, filters and samples."""
+    """Train a Boltzmann machine; watch its likelihood, filters and samples."""
     given = {
         name: value
-        for name, value in context.params.items()
-        if name not in NOT_SETTINGS
+        for name, value in options.items()
         # by name: some releases of typer bring a click of their own
-        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
     settings = TrainSettings()
     if recipe is not None:
@@ -152,7 +108,7 @@ def train(
 
 
 def build(settings: TrainSettings) -> tuple[Trainer, Any]:
-    """A trainer by the settings, and the test data; nothing is written.
+    """A trainer by the settings, and the data of the final likelihood; nothing is written.
 
     Raises
     ------
@@ -166,40 +122,22 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
         )
     if settings.seed < 0:
         raise ParameterError(f"train: seed is {settings.seed}, expected at least 0")
+    check_relevance(settings)
     rate = schedules.get(settings.schedule, settings.learning_rate, final=settings.final_rate)
-    optimizer = optimizers.SGD(settings.momentum)
-    positive_int("train", "hidden", settings.hidden)
-    for option in ("visible_units", "hidden_units"):
-        if getattr(settings, option).lower() not in UNITS:
-            raise ParameterError(
-                f"train: --{option.replace('_', '-')} is {getattr(settings, option)!r}, expected "
-                f"{' or '.join(UNITS)}"
-            )
-    scale = settings.init_scale
-    if scale is not None and not 0 <= scale < math.inf:
-        raise ParameterError(
-            f"train: init_scale is {scale}, expected a finite number of at least 0"
-        )
-    unit, threshold = settings.visible_units, settings.threshold
-    data = read(settings.data, key=settings.data_key, unit=unit, threshold=threshold)
+    optimizer = optimizer_of(settings)
+    import_units("train", settings.module)
+    check_units(settings)
+    data, weight, validation = _training_data(settings)
     rng = Generator(settings.seed)
+    model = build_machine(settings, data.shape[1], place, rng)
+    _check_pretraining(settings, model)
+    image_shape(pixels(model), parse_shape(settings.image_shape))
     with on(place):
-        model = RBM(
-            data.shape[1],
-            settings.hidden,
-            visible=settings.visible_units,
-            hidden=settings.hidden_units,
-            dtype=settings.dtype,
-            device=place,
-            rng=rng,
-        )
-        image_shape(data.shape[1], parse_shape(settings.image_shape))
+        start_machine(model, data, rng, settings)
         trainer = Trainer(
             model,
             data,
-            method=settings.method,
-            k=settings.k,
-            n_chains=settings.chains,
+            **method_of(settings, model),
             optimizer=optimizer,
             schedule=rate,
             epochs=settings.epochs,
@@ -209,26 +147,93 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
             gradient=settings.gradient,
             shuffle=settings.shuffle,
             average_epochs=settings.average_epochs,
+            sample_weight=weight,
+            missing=settings.missing,
+            sparsity=sparsity_of(settings),
+            mean_field_steps=settings.mean_field_steps,
             rng=rng,
         )
-        initialize(
-            model,
-            trainer.data,
-            rng,
-            scheme=settings.init,
-            scale=settings.init_scale,
-            min_probability=settings.min_probability,
-        )
-    held_out = None
-    if settings.evaluate:
-        name, split = test_of(settings.data, settings.test)
-        key = settings.data_key if settings.test is None else None
-        held_out = read(name, split=split, key=key, unit=unit, threshold=threshold)
-        # found now, not after an hour of training
-        check_data(model, held_out, function="train", support=True)
+    stopping = early_stopping(settings, model, validation, _base_of(trainer))
+    trainer.callbacks = [] if stopping is None else [stopping]
+    held_out = _held_out(settings, trainer) if settings.evaluate else None
     chains = ("annealed_chains", settings.annealed_chains)
     check_annealing("train", model, held_out, settings.temperatures, chains)
     return trainer, held_out
+
+
+def _training_data(settings: TrainSettings) -> tuple[Any, Any, Any]:
+    """Samples (or a stream of them), their weights, and samples for early stopping."""
+    how: dict[str, Any] = {"unit": settings.visible_units, "threshold": settings.threshold}
+    validation = None
+    if settings.validation is not None:
+        if settings.holdout is not None:
+            raise ParameterError("train: got both --validation and --holdout, expected one of them")
+        validation = read(settings.validation, **how)
+    if settings.stream:
+        how |= {"block": settings.stream_block, "blocks": settings.stream_blocks}
+        data: Any = stream_of(settings.data, key=settings.data_key, **how)
+    else:
+        data = read(settings.data, key=settings.data_key, **how)
+    weight = None
+    if settings.sample_weight is not None:
+        weight = np.asarray(datasets.load(settings.sample_weight), "float64").reshape(-1)
+    if settings.holdout is None:
+        return data, weight, validation
+    n = settings.holdout
+    if settings.stream or not 0 < n < data.shape[0]:
+        what = "a stream" if settings.stream else f"{data.shape[0]} samples"
+        raise ParameterError(
+            f"train: holdout is {n} of {what}, expected at least 1, fewer than the samples in "
+            "memory"
+        )
+    return data[:-n], weight if weight is None else weight[:-n], data[-n:]
+
+
+def _check_pretraining(settings: TrainSettings, model: Any) -> None:
+    """Raise now what `pretrain` would raise after the folder is written."""
+    if settings.pretrain < 0:
+        raise ParameterError(f"train: pretrain is {settings.pretrain}, expected at least 0")
+    if not settings.pretrain:
+        return
+    if not settings.pretrain_rate > 0:
+        raise ParameterError(
+            f"train: pretrain_rate is {settings.pretrain_rate}, expected a number above 0"
+        )
+    if model.num_layers < 2 or model.lateral:
+        raise ParameterError(
+            f"train: pretrain is {settings.pretrain} for {model!r}, expected two or more layers "
+            "without couplings inside"
+        )
+    if settings.stream or settings.missing != "error":
+        raise ParameterError(
+            f"train: pretrain is {settings.pretrain}, expected 0 with --stream or --missing: it "
+            "takes complete data in memory"
+        )
+
+
+def _base_of(trainer: Trainer) -> Any:
+    """Training data in memory, for the base machine of an annealing."""
+    return trainer.watched if isinstance(trainer.data, Stream) else trainer.data
+
+
+def _held_out(settings: TrainSettings, trainer: Trainer) -> Any:
+    name, split = test_of(settings.data, settings.test)
+    how: dict[str, Any] = {"unit": settings.visible_units, "threshold": settings.threshold}
+    if settings.test is None and isinstance(trainer.data, Stream):
+        found = some_rows(trainer.data)
+    else:
+        key = settings.data_key if settings.test is None else None
+        found = read(name, split=split, key=key, **how)
+    if settings.test is None and settings.missing == "impute" and found.dtype.kind == "f":
+        found = found[~np.isnan(found).any(axis=1)]
+        if not len(found):
+            raise DataError(
+                "train: no sample is complete, expected --test or --no-evaluate: the likelihood "
+                "is that of complete samples"
+            )
+    # found now, not after an hour of training
+    check_data(trainer.model, found, function="train", support=True)
+    return found
 
 
 def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -278,9 +283,13 @@ def run_training(
         f"{_method(settings)}, {trainer.epochs} epochs of {trainer.n_batches} updates"
         + (f"; going on at step {trainer.step:,}" if going_on else "")
     )
+    if settings.pretrain and not going_on:
+        _pretrain(trainer, settings, console)
+    # what adds to the record of an epoch comes before those that write it
     trainer.callbacks = [
         stopper,
         writer,
+        *trainer.callbacks,
         JsonLines(folder / "log.jsonl"),
         TrainingProgress(console),
     ]
@@ -290,19 +299,41 @@ def run_training(
         raise DivergenceError(
             f"{error}; the last good state is in {checkpoint}; --overwrite starts anew"
         ) from error
-    if not trainer.finished:
+    if stopper.signal is not None and not trainer.finished:
         console.print(
             f"stopped at step {trainer.step:,}; `gpugrad train --resume --output {folder}` goes on"
         )
-        return 128 + (stopper.signal or signal.SIGINT)
+        return 128 + stopper.signal  # as shells tell of a signal
+    if not trainer.finished:
+        console.print(f"no gain any more: stopped early, after epoch {trainer.epoch}")
     _finish(trainer, held_out, settings, folder, console)
     return 0
+
+
+def _pretrain(trainer: Trainer, settings: TrainSettings, console: Console) -> None:
+    def told(module: int, epoch: int, error: float) -> None:
+        console.print(
+            f"pre-training layers {module} and {module + 1}, epoch {epoch + 1}/{settings.pretrain}"
+            f"  reconstruction {error:.4f}"
+        )
+
+    pretrain(
+        trainer.model,
+        trainer.data,
+        rng=trainer.rng,
+        epochs=settings.pretrain,
+        batch_size=settings.batch_size,
+        learning_rate=settings.pretrain_rate,
+        start=False,
+        progress=told,
+    )
 
 
 def _method(settings: TrainSettings) -> str:
     centered = "centred " if settings.centered else ""
     rate = f"rate {settings.learning_rate:g} {settings.schedule}"
-    return f"{centered}{settings.method.upper()}-{settings.k}, {rate}"
+    rule = "" if settings.optimizer == "sgd" else f"{settings.optimizer}, "
+    return f"{centered}{settings.method.upper()}-{sweeps(settings)}, {rule}{rate}"
 
 
 def _save(trainer: Trainer, settings: TrainSettings, folder: Path, evaluation: Any) -> None:
@@ -329,7 +360,7 @@ def _finish(
         found = measure(
             model,
             held_out,
-            trainer.data,
+            _base_of(trainer),
             rng.split("evaluation"),
             temperatures=settings.temperatures,
             chains=settings.annealed_chains,
@@ -338,23 +369,31 @@ def _finish(
             split=split,
         )
         _save(trainer, settings, folder, found)
-    shape = parse_shape(settings.image_shape)
+    _draw(trainer, settings, folder, rng.split("samples"), found, likelihood_label(split))
+    console.print(f"trained in {clock(trainer.seconds)}; model, log and pictures are in {folder}/")
+    if found is not None:
+        tell(console, found)
+
+
+def _draw(
+    trainer: Trainer,
+    settings: TrainSettings,
+    folder: Path,
+    rng: Generator,
+    found: dict[str, Any] | None,
+    label: str,
+) -> None:
+    model, shape = trainer.model, parse_shape(settings.image_shape)
     draw_filters(model, folder / "filters.png", shape=shape)
+    number = sample_sweeps(model, SAMPLE_SWEEPS)
     with on(model.device):
-        draws = rng.split("samples")
-        if settings.method == "pcd":
-            hidden = trainer.phases.hidden[:100]
-        else:
-            hidden = model.conditional_sample(1, State((trainer.watched[:100], None)), rng=draws)
-        state, _ = gibbs(SAMPLE_SWEEPS)(draws, model, State((None, hidden)))
-        means = model.conditional_mean(0, state)
-    draw_samples(
-        means,
-        folder / "samples.png",
-        shape=shape,
-        limits=model.layers[0].data_range,
-        title=f"{means.shape[0]} chains, {SAMPLE_SWEEPS:,} Gibbs sweeps after training, P(v | h)",
-    )
+        chains = last_chains(trainer, 100, rng)
+        state, _ = gibbs(number)(rng, model, chains)
+        visible = visible_means(model, state)
+    title = f"{visible.shape[0]} chains, {number:,} Gibbs sweeps after training"
+    if visible is not state.visible:
+        title += ", P(v | h)"
+    draw_states(model, visible, folder / "samples.png", shape=shape, title=title)
     likelihood = None
     if found is not None:
         likelihood = found.get("optimistic", found)["log_likelihood"]
@@ -364,8 +403,5 @@ def _finish(
         folder / "curve.png",
         title=f"{sizes}, {_method(settings)}, seed {settings.seed}",
         likelihood=likelihood,
-        likelihood_label=likelihood_label(split),
+        likelihood_label=label,
     )
-    console.print(f"trained in {clock(trainer.seconds)}; model, log and pictures are in {folder}/")
-    if found is not None:
-        tell(console, found)

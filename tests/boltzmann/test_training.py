@@ -1,6 +1,7 @@
 """Training of every machine by every method: what is learned, and what a stop may not change."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from gpugrad.boltzmann.schedules import Constant, Linear
 from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import State
 from gpugrad.boltzmann.streaming import Stream
-from gpugrad.boltzmann.tempering import parallel_tempering
+from gpugrad.boltzmann.tempering import driven_gibbs, parallel_tempering
 from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
 from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
 
@@ -152,13 +153,8 @@ def test_potts_units_find_the_couplings_of_their_sites():
     data = layer.one_hot(np.stack([first, second], axis=1))
     model = BoltzmannMachine([layer, PottsLayer(1, 3)], dtype="float64", device="cpu")
     trainer = learn(model, data, epochs=60, batch_size=100)
-    assert trainer.history[-1].keys() == {
-        "epoch",
-        "step",
-        "rate",
-        "reconstruction_error",
-        "seconds",
-    }
+    figures = {"pseudo_likelihood", "reconstruction_error"}
+    assert trainer.history[-1].keys() == {"epoch", "step", "rate", "seconds"} | figures
     np.testing.assert_allclose(layer.params.loc.sum(axis=1), 0, atol=1e-12)
     eye = np.eye(3)
     grid = [np.array([np.concatenate([eye[a], eye[b]]) for a in range(3) for b in range(3)]), eye]
@@ -234,6 +230,14 @@ VARIANTS = {
     "trajectory": (
         lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
         {"sampler": parallel_trajectory_tempering(), "n_chains": 6, "schedule": Constant(0.5)},
+    ),
+    "tempering deep": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
+        {"sampler": parallel_tempering((0.5, 1.0), k=2), "n_chains": 6},
+    ),
+    "driven": (
+        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
+        {"sampler": driven_gibbs(), "n_chains": 6},
     ),
     "sparse": (
         lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
@@ -326,6 +330,41 @@ def test_chains_of_another_sampler_are_refused_and_change_nothing():
             other.load_state_dict(spoiled, metadata)
         after = arrays_of(other)
         assert all(np.array_equal(before[n], after[n]) for n in before) and other.step == 0
+
+
+@pytest.mark.parametrize(
+    ("variant", "sampler", "message"),
+    [
+        ("tempering", parallel_tempering((0.0, 0.4, 1.0)), "betas.1 0.5, expected betas.1 0.4"),
+        ("tempering", parallel_tempering((0.0, 0.5, 1.0), k=2), "k 1, expected k 2"),
+        ("trajectory", parallel_trajectory_tempering(threshold=0.5), "0.25, expected threshold"),
+        ("driven", driven_gibbs(std=0.3), "std 0.2, expected std 0.3"),
+        ("driven", parallel_tempering((0.0, 1.0)), "driven_gibbs"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_of_the_sampler_is_refused(variant, sampler, message):
+    arrays, metadata = trainer_of(np, variant).state_dict()
+    metadata = json.loads(json.dumps(metadata))  # as a file gives it back
+    other = trainer_of(np, variant)
+    other.load_state_dict(arrays, metadata)
+    other.sampler = sampler
+    with pytest.raises(CheckpointError, match=f"made with sampler .*{message}"):
+        other.load_state_dict(arrays, metadata)
+
+
+@pytest.mark.parametrize("method", ["pcd", "tap"])
+def test_the_positive_phase_of_a_deep_machine_takes_the_steps_that_were_asked_for(method):
+    """The visible part does not depend on them, the upper weights' part does."""
+    found = []
+    for steps in (1, 300, 301):
+        model = spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], np)
+        for weights in model.weights:
+            weights.W()[...] *= 100
+        made = Trainer(model, SHORT, method=method, mean_field_steps=steps, rng=Generator(3))
+        made.phases.data_rows(10)[...] = SHORT[:10]
+        found.append({name: host(g).copy() for name, g in made.phases(10).items()})
+    few, many, more = (g["weights.1.matrix"] for g in found)
+    assert np.allclose(many, more, atol=1e-6) and abs(few - many).max() > 1e-4
 
 
 # ---- no waiting for the device

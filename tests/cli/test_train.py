@@ -86,10 +86,10 @@ def test_a_recipe_gives_settings_and_the_command_line_goes_before_it(data, tmp_p
     result = invoke("train", "--recipe", recipe, "--epochs", "2")
     assert result.exit_code == 0, result.stderr
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert (settings["hidden"], settings["epochs"], settings["batch_size"]) == (5, 2, 20)
+    assert (settings["hidden"], settings["epochs"], settings["batch_size"]) == ([5], 2, 20)
     assert settings["learning_rate"] == 1 and settings["min_probability"] == 0.01
     # what nobody set is the default
-    assert settings["k"] == 1 and settings["schedule"] == "linear"
+    assert settings["chains"] is None and settings["schedule"] == "linear"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,8 @@ def bad_inputs(tmp_path):
         "particles": ([good, "--chains", "0"], "train: --chains is 0"),
         "no final": ([good, "--schedule", "constant", "--final-rate", "0.1"],
                      "--schedule constant does not take --final-rate"),
-        "one sample": ([wide, "--hidden", "26", "--test", one, "--evaluate"], "one test sample"),
+        "one sample": ([wide, "--hidden-units", "potts:99", "--test", one, "--evaluate"],
+                       "one test sample"),
         "epochs": ([good, "--epochs", "0"], "epochs is 0"),
         "batch": ([good, "--batch-size", "0"], "train: --batch-size is 0"),
         "hidden": ([good, "--hidden", "0"], "hidden is 0"),

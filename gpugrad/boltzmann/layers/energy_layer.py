@@ -215,14 +215,15 @@ class EnergyLayer(UnitLayer):
     @classmethod
     def unit_energy(cls, xp: Any, params: Any, units: Any) -> Any:
         """sum_i [V(x_i) - loc_i x_i], one value a sample."""
-        return xp.sum(cls._single_energy(xp, params, units), axis=1)
+        return xp.sum(cls.unit_energies(xp, params, units), axis=1)
 
     @classmethod
-    def _single_energy(cls, xp: Any, params: Any, x: Any) -> Any:
+    def unit_energies(cls, xp: Any, params: Any, x: Any) -> Any:
+        """V(x) - loc x of single units, elementwise; the last axis of x runs over the units."""
         if not isinstance(params, Mixed):
             return cls.potential(xp, params, x) - params.loc * x
         own, base, b = params
-        mixed = b * cls._single_energy(xp, own, x) + (1 - b) * cls._single_energy(xp, base, x)
+        mixed = b * cls.unit_energies(xp, own, x) + (1 - b) * cls.unit_energies(xp, base, x)
         return mixed / b
 
     @classmethod
@@ -230,7 +231,7 @@ class EnergyLayer(UnitLayer):
         """The function x -> beta (phi x - E(x)) - A x^2 of values (..., samples, units)."""
 
         def log_weight(x: Any) -> Any:
-            v = scaled_by(beta, phi * x - cls._single_energy(xp, params, x))
+            v = scaled_by(beta, phi * x - cls.unit_energies(xp, params, x))
             return v if A is None else v - A * (x * x)
 
         return log_weight

@@ -106,8 +106,13 @@ class Layer:
 
     def add_constraint(self, constraint: Mapping[str, Any]) -> None:
         """Attach constraints, {parameter name: function that projects in place}."""
-        for name in constraint:
+        for name, function in constraint.items():
             self._param(name, "add_constraint")
+            if not callable(function):
+                raise ParameterError(
+                    f"add_constraint: the constraint on {name} is {function!r}, expected a "
+                    "function that projects in place"
+                )
         self.constraints.update(constraint)
 
     def enforce_constraints(self) -> None:
@@ -117,8 +122,12 @@ class Layer:
 
     def add_penalty(self, penalty: Mapping[str, Any]) -> None:
         """Attach penalties, {parameter name: Penalty}."""
-        for name in penalty:
+        for name, term in penalty.items():
             self._param(name, "add_penalty")
+            if not (hasattr(term, "grad") and hasattr(term, "value")):
+                raise ParameterError(
+                    f"add_penalty: the penalty on {name} is {term!r}, expected a Penalty"
+                )
         self.penalties.update(penalty)
 
     def get_penalties(self) -> dict[str, float]:

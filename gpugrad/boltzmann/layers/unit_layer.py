@@ -13,7 +13,7 @@ import numpy as np
 from gpugrad.backend.array_module import device_of, module_for, on
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.layer import Layer
-from gpugrad.boltzmann.state import check_beta, namespace_for, positive_int
+from gpugrad.boltzmann.state import check_beta, check_dtype, namespace_for, positive_int
 from gpugrad.errors import ParameterError
 
 __all__ = ["UnitLayer", "add_to_loc", "batch_mean", "scaled_by"]
@@ -58,6 +58,7 @@ class UnitLayer(Layer):
     def __init__(self, num_units: int, *, dtype: Any = "float32", device: Any = None) -> None:
         name = type(self).__name__
         self.num_units = positive_int(name, "num_units", num_units)
+        check_dtype(name, dtype)
         self.sample_size = 0
         with on(device):
             xp = module_for(device)

@@ -1,0 +1,291 @@
+"""Training of Bernoulli machines in a dozen array calls an update, for batches of few samples.
+
+With ten samples in a batch an update is a few products of small matrices, and what surrounds them
+costs more than they do. Three things keep that short.
+
+**Biases are couplings.** Visible and hidden units get a unit that is always on:
+
+               h - lam   1
+    v - mu  [     W      a' ]        U is half of this matrix: tanh of a field of U is
+       1    [     b'     .  ]        2 p - 1, so that means need no other function
+
+With states written as rows of this form a field is one product, and so is the whole step: the
+gradient of the centred machine (see `centering`; mu = lam = 0 is the plain one) in W, a' and b' is
+sum_r w_r V_r^T H_r over the rows of both phases, which BLAS adds to U where it lies. The dot is
+never read; its gradient is the sum of the weights, 0.
+
+**Noise is drawn ahead.** A unit is 1 where its field exceeds a logistic variable, log(u / (1 - u)):
+one comparison, with noise for many updates drawn, like their samples gathered, at once. Each u has
+16 random bits of its own; where in its interval of 2^-16 it lies is drawn once a unit for all of
+those updates. So each unit meets its chance within the rounding of float32, 2^-24, and what two
+draws of a unit have in common is the one case in 2^32 where that place decides both.
+
+**Chains and batch lie in one array**, chains first, as in `phases`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpugrad.backend.array_module import device_of, get_array_module, on
+from gpugrad.backend.philox import words_
+from gpugrad.backend.rng import Generator
+
+__all__ = ["BernoulliUpdates"]
+
+VALUES_AT_ONCE = 2**18
+"""Samples, states of chains and noise that are held for the next updates: 2 MB of float64."""
+FEWEST_UPDATES, MOST_UPDATES = 4, 256
+CENTERING_RATE = 0.01
+"""Part of the way that lam moves towards the hidden means, each update."""
+
+
+class BernoulliUpdates:
+    """Stochastic ascent of the likelihood of a machine of Bernoulli units.
+
+    Parameters
+    ----------
+    W : array (num_visible, num_hidden)
+    a, b : array (num_visible,), (num_hidden,)
+        Biases of the visible and hidden units. The three are copied.
+    hidden : array (n_chains, num_hidden)
+        States of the persistent chains; with "cd" only their dtype matters.
+    rng : Generator
+    batch_size : int
+    method : {"pcd", "cd"}
+        Persistent chains, or chains that start at the data in each update.
+    k : int
+        Gibbs sweeps an update.
+    momentum : float
+        In [0, 1); as in `optimizers.SGD`.
+    offsets : tuple of array (num_visible,), (num_hidden,), optional
+        mu and lam of the centred gradient. mu stays, lam follows the hidden means.
+    velocity : array (num_visible + 1, num_hidden + 1), optional
+        What `velocity` was after earlier updates.
+
+    References
+    ----------
+    Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
+    gradient", ICML 2008.
+    """
+
+    def __init__(
+        self,
+        W: Any,
+        a: Any,
+        b: Any,
+        *,
+        hidden: Any,
+        rng: Generator,
+        batch_size: int,
+        method: str = "pcd",
+        k: int = 1,
+        momentum: float = 0.0,
+        offsets: tuple[Any, Any] | None = None,
+        velocity: Any = None,
+    ) -> None:
+        self.device = device_of(W)
+        self.rng, self.batch_size, self.method, self.k = rng, batch_size, method, k
+        self.momentum = momentum
+        with on(self.device):
+            xp = self.xp = get_array_module(W)
+            d, m = self.shape = W.shape
+            self.dtype = W.dtype
+            self.U = xp.zeros((d + 1, m + 1), dtype=self.dtype)
+            self.U[:d, :m] = W
+            self.U[:d, m] = a
+            self.U[d, :m] = b
+            self.U *= 0.5
+            self.n_chains = batch_size if method == "cd" else hidden.shape[0]
+            self.h = xp.ones((self.n_chains, m + 1), dtype=self.dtype)
+            self.h[:, :m] = 0 if method == "cd" else hidden
+            self.mu: Any = None
+            self.lam: Any = None
+            if offsets is not None:
+                self.mu = offsets[0].astype(self.dtype)
+                self.U[d, :m] += xp.matmul(self.mu, self.U[:d, :m])
+                self.lam = xp.zeros(m, dtype=self.dtype)
+                self._move_lam(offsets[1])
+            self.velocity: Any = None
+            if momentum:
+                self.velocity = xp.zeros_like(self.U) if velocity is None else velocity.copy()
+            rows = self.n_chains + batch_size
+            self._V: Any = None
+            self._drawn: dict[tuple[int, int], Any] = {}
+            self._field_v = xp.empty((self.n_chains, d), dtype=self.dtype)
+            self._field_h = xp.empty((rows, m), dtype=self.dtype)
+            self._weighted = xp.empty((rows, m + 1), dtype=self.dtype)
+            self._step = _accumulate_on_host(self.dtype) if xp is np else _accumulate
+        each = rows * (d + 1) + k * self.n_chains * (d + m)
+        self._at_once = max(FEWEST_UPDATES, min(VALUES_AT_ONCE // each, MOST_UPDATES))
+
+    # ---- what has been learned
+
+    def parameters(self) -> tuple[Any, Any, Any]:
+        """W, a and b, as new arrays."""
+        d, m = self.shape
+        with on(self.device):
+            theta = 2 * self.U
+            W, a, b = theta[:d, :m].copy(), theta[:d, m].copy(), theta[d, :m].copy()
+            if self.lam is not None:
+                a -= self.xp.matmul(W, self.lam)
+                b -= self.xp.matmul(self.mu, W)
+        return W, a, b
+
+    def hidden(self) -> Any:
+        """States of the chains, 0 and 1, (n_chains, num_hidden)."""
+        with on(self.device):
+            h = self.h[:, : self.shape[1]]
+            return h.copy() if self.lam is None else self.xp.rint(h + self.lam)
+
+    # ---- updates
+
+    def epoch(
+        self, take: Callable[[int, int], Any], n_samples: int, rate: Callable[[int], float]
+    ) -> None:
+        """One update for each batch of the samples in turn; the last one may be short.
+
+        Parameters
+        ----------
+        take : callable
+            `take(first, stop)` gives those samples as an array (stop - first, num_visible).
+        n_samples : int
+        rate : callable
+            Of the number of the update in this epoch.
+        """
+        size = self.batch_size
+        full = n_samples // size
+        with on(self.device):
+            for first in range(0, full, self._at_once):
+                stop = min(first + self._at_once, full)
+                rates = [rate(i) for i in range(first, stop)]
+                self._updates(take(first * size, stop * size), size, rates)
+            if full * size < n_samples:
+                rest = n_samples - full * size
+                self._updates(take(full * size, n_samples), rest, [rate(full)])
+
+    def _updates(self, samples: Any, n: int, rates: Sequence[float]) -> None:
+        """Updates by batches of n samples, with these rates."""
+        xp, (d, m) = self.xp, self.shape
+        count, steps = n if self.method == "cd" else self.n_chains, len(rates)
+        V = self._rows(steps, count + n)
+        batches = samples.reshape(steps, n, d)
+        if self.mu is None:
+            V[:, count:, :d] = batches
+        else:
+            xp.subtract(batches, self.mu, out=V[:, count:, :d])
+        noise = self._noise(0, steps, count), self._noise(1, steps, count)
+
+        # an update moves U by half of rate (V_data^T H_data / n - V_chains^T H_chains / count),
+        # where a row of H is (2 p - 1 + shift) / 2 and 1
+        w = xp.full((count + n, 1), 0.5 / n, dtype=self.dtype)
+        w[:count] = -0.5 / count
+        weighted, field = self._weighted[: count + n], self._field_h[: count + n]
+        weighted[:, m:] = w
+        w *= 0.5
+        shift = 1 if self.lam is None else 1 - 2 * self.lam
+        for j, rate in enumerate(rates):
+            self._sample(V[j], field, count, noise[0][j], noise[1][j])
+            xp.tanh(field, out=field)
+            field += shift
+            xp.multiply(field, w, out=weighted[:, :m])
+            if self.velocity is None:
+                self._step(self.U, V[j], weighted, rate, 1.0)
+            else:
+                self._step(self.velocity, V[j], weighted, rate, self.momentum)
+                self.U += self.velocity
+        if self.lam is not None:
+            part = 1 - (1 - CENTERING_RATE) ** steps
+            mean = xp.mean(field[count:], axis=0) * 0.5 + self.lam  # field is 2 (p - lam) now
+            self._move_lam(self.lam + part * (mean - self.lam))
+
+    def _sample(self, V: Any, field: Any, count: int, noise_v: Any, noise_h: Any) -> None:
+        """Move the chains by k sweeps; V and the hidden units' half fields of both phases."""
+        xp, (d, m) = self.xp, self.shape
+        to_hidden, to_visible = self.U[:, :m], self.U[:d].T
+        h, chains = self.h[:count], V[:count]
+        h_units, v_units = h[:, :m], chains[:, :d]
+        field_v, field_h = self._field_v[:count], field[:count]
+
+        def draw_hidden(noise: Any) -> None:
+            xp.greater(field_h, noise, out=h_units)
+            if self.lam is not None:
+                xp.subtract(h_units, self.lam, out=h_units)
+
+        if self.method == "cd":
+            # the noise of the last sweep, whose hidden units are not drawn
+            xp.matmul(V[count:], to_hidden, out=field_h)
+            draw_hidden(noise_h[-1])
+        for sweep in range(self.k):
+            if sweep:
+                xp.matmul(chains, to_hidden, out=field_h)
+                draw_hidden(noise_h[sweep - 1])
+            xp.matmul(h, to_visible, out=field_v)
+            xp.greater(field_v, noise_v[sweep], out=v_units)
+            if self.mu is not None:
+                xp.subtract(v_units, self.mu, out=v_units)
+        xp.matmul(V, to_hidden, out=field)
+        if self.method == "pcd":
+            draw_hidden(noise_h[-1])
+
+    def _rows(self, steps: int, rows: int) -> Any:
+        """Room for both phases of some updates, (steps, rows, num_visible + 1), ending in 1."""
+        if self._V is None or self._V.shape[1] != rows or len(self._V) < steps:
+            shape = (steps, rows, self.shape[0] + 1)
+            self._V = self.xp.empty(shape, dtype=self.dtype)
+            self._V[:, :, -1] = 1
+        return self._V[:steps]
+
+    def _noise(self, layer: int, steps: int, count: int) -> Any:
+        """Half of logistic variables, (steps, k, count, units of the layer); overwritten later."""
+        width = self.shape[layer]
+        xp, shape = self.xp, (steps, self.k, count, width)
+        size = math.prod(shape)
+        kept = self._drawn.get((count, layer))
+        if kept is None or len(kept[0]) < steps:
+            # kept: fresh memory of this size costs more than what is computed in it
+            types = "float32", "float32", self.dtype
+            kept = self._drawn[count, layer] = [xp.empty(shape, dtype=t) for t in types]
+        u, rest, noise = (array[:steps] for array in kept)
+        words = words_(xp.empty(-(-size // 4), dtype="uint64"), draw=self.rng.reserve(size, 16))
+        place = self.rng.uniform(width, "float32", device=self.device)
+        xp.add(words.view("uint16")[:size].reshape(shape), place, out=u)
+        xp.subtract(65536, u, out=rest)
+        with np.errstate(divide="ignore"):  # at the ends: -inf, such a unit is 1, and inf
+            xp.divide(u, rest, out=u)
+            xp.log(u, out=u)
+        return xp.multiply(u, 0.5, out=noise)
+
+    def _move_lam(self, lam: Any) -> None:
+        """Take other hidden offsets; a' moves with them, the distribution stays."""
+        d, m = self.shape
+        change = (lam - self.lam).astype(self.dtype)
+        self.U[:d, m] += self.xp.matmul(self.U[:d, :m], change)
+        self.h[:, :m] -= change
+        self.lam = self.lam + change
+
+
+def _accumulate(out: Any, V: Any, H: Any, alpha: float, beta: float) -> None:
+    """out <- beta out + alpha V^T H."""
+    step = get_array_module(V).matmul(V.T, H)
+    step *= alpha
+    if beta != 1:
+        out *= beta
+    out += step
+
+
+def _accumulate_on_host(dtype: Any) -> Callable[..., None]:
+    """`_accumulate` as one call of BLAS, where SciPy gives it; a product and a sum otherwise."""
+    try:
+        from scipy.linalg import blas
+    except ImportError:
+        return _accumulate
+    gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
+
+    def accumulate(out: Any, V: Any, H: Any, alpha: float, beta: float) -> None:
+        # transposed, all of them are in Fortran's order: nothing is copied
+        gemm(alpha, H.T, V.T, beta, out.T, 0, 1, 1)
+
+    return accumulate

@@ -1,0 +1,390 @@
+"""Machines of a user's own energy against sums over all of their states."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann import energy_phases
+from gpugrad.boltzmann.callbacks import CheckpointWriter
+from gpugrad.boltzmann.checkpoint import load_checkpoint
+from gpugrad.boltzmann.constraints import non_negative
+from gpugrad.boltzmann.energy_machine import EnergyMachine
+from gpugrad.boltzmann.energy_phases import EnergyPhases
+from gpugrad.boltzmann.fit import Trainer, fit
+from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer, PottsLayer
+from gpugrad.boltzmann.optimizers import SGD, Adam
+from gpugrad.boltzmann.penalties import L2Penalty
+from gpugrad.boltzmann.providers import make_phases
+from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
+from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.tempering import parallel_tempering
+from gpugrad.errors import DataError, ParameterError
+from tests.chance import assert_frequencies
+
+from .machines import device_like, host
+from .own_units import BlumeCapel
+
+
+def pairwise(xp, params, v, h):
+    """Affine in each unit, and no two units of one layer meet."""
+    return -xp.matmul(v, params.a) - xp.sum(xp.matmul(v, params.W) * h, axis=1)
+
+
+def three_body(xp, params, v, h):
+    """Three visible units at once, and a square: neither pairwise nor affine."""
+    product = v[:, 0] * v[:, 1] * v[:, 2]
+    return params.K * product + xp.sum(xp.matmul(v, params.W) * h, axis=1) ** 2
+
+
+def alone(xp, params, s):
+    return -params.K * s[:, 0] * s[:, 1] * s[:, 2] - xp.matmul(s, params.a)
+
+
+CASES = {
+    "by layers": (lambda: [BernoulliLayer(3), IsingLayer(2)], pairwise, "layers"),
+    "by units": (lambda: [BernoulliLayer(3), IsingLayer(2)], pairwise, "units"),
+    "potts by layers": (lambda: [PottsLayer(1, 3), IsingLayer(2)], pairwise, "layers"),
+    "three body": (lambda: [IsingLayer(3), BernoulliLayer(2)], three_body, "units"),
+    "three values": (lambda: [BlumeCapel(3), PottsLayer(1, 2)], three_body, "units"),
+}
+
+
+def machine(xp, case, dtype="float64", seed=0):
+    layers, energy, by = CASES[case]
+    made, draw = layers(), np.random.default_rng(seed)
+    sizes = [x.num_units for x in made]
+    values = {"W": 0.6 * draw.normal(size=sizes)}
+    values |= {"a": draw.normal(size=sizes[0])} if energy is pairwise else {"K": np.array(0.8)}
+    return EnergyMachine(made, energy, values, by=by, dtype=dtype, device=device_like(xp))
+
+
+def states_of(layer):
+    if isinstance(layer, PottsLayer):
+        rows = itertools.product(np.eye(layer.num_states), repeat=layer.num_sites)
+        return np.array([np.concatenate(row) for row in rows])
+    return np.array(list(itertools.product(layer.support, repeat=layer.num_units)))
+
+
+def listed(model):
+    """All joint states, visible ones running slowest, and their energies by plain NumPy."""
+    sides = [states_of(x) for x in model.layers]
+    index = np.array(list(itertools.product(*(range(len(s)) for s in sides))))
+    units = [s[index[:, i]] for i, s in enumerate(sides)]
+    params = model.terms.Params(*(host(p) for p in model.terms.params))
+    return units, model._energy(np, params, *units)
+
+
+def log_sum(x):
+    return np.log(np.exp(x - x.max()).sum()) + x.max()
+
+
+cases = pytest.mark.parametrize("case", CASES)
+
+
+@cases
+def test_likelihoods_are_sums_over_all_states(xp, case):
+    model = machine(xp, case)
+    units, e = listed(model)
+    assert model.log_partition() == pytest.approx(log_sum(-e), abs=1e-12)
+    assert np.allclose(host(model.energy(State(tuple(map(xp.asarray, units))))), e)
+    v = states_of(model.layers[0])
+    p = np.array([log_sum(-e[(units[0] == row).all(axis=1)]) for row in v])
+    got = model.log_likelihoods(xp.asarray(v))
+    assert np.allclose(got, p - log_sum(-e), atol=1e-12)
+    assert np.exp(got).sum() == pytest.approx(1)
+
+
+@cases
+@pytest.mark.parametrize("beta", [None, 0.6, "array"])
+def test_gibbs_keeps_the_exact_distribution(case, beta):
+    """From exact samples, chi-square after three sweeps; false alarm 1e-6 a case."""
+    model = machine(np, case)
+    units, e = listed(model)
+    n, b = 20_000, 1.0 if beta is None else 0.6
+    p = np.exp(-b * e - log_sum(-b * e))
+    pick = np.random.default_rng(1).choice(len(p), size=n, p=p)
+    given = np.full((n, 1), 0.6) if beta == "array" else beta
+    start = State(tuple(x[pick] for x in units))
+    state, _ = gibbs(3, beta=given)(Generator(2), model, start)
+    rows, all_rows = (np.concatenate(list(x), axis=1) for x in (state, units))
+    found = (rows[:, None] == all_rows[None]).all(axis=2).argmax(axis=1)
+    counts = np.bincount(found, minlength=len(p))
+    rare = n * p < 10
+    cells = [np.append(x[~rare], x[rare].sum()) for x in (counts, n * p)]
+    some = cells[1] >= 10
+    assert_frequencies(cells[0][some], cells[1][some])
+    assert (rows != np.concatenate(list(start), axis=1)).any(axis=1).mean() > 0.2
+
+
+@cases
+def test_clamped_units_stay_and_the_others_follow_their_conditional(case):
+    """5.2 standard errors of the exact conditional means, a dozen of them: false alarm 1e-6."""
+    model = machine(np, case)
+    units, e = listed(model)
+    n = 20_000
+    v = states_of(model.layers[0])[1]
+    start = model.random_state(n, rng=Generator(3)).replace(0, np.tile(v, (n, 1)))
+    state, info = gibbs(8, clamp={0: True})(Generator(4), model, start)
+    same = (units[0] == v).all(axis=1)
+    p = np.exp(-e[same] - log_sum(-e[same]))
+    mean = p @ units[1][same]
+    spread = np.sqrt(p @ units[1][same] ** 2 - mean**2)
+    assert (state[0] == v).all() and (info.expected[0] == v).all()
+    assert (abs(state[1].mean(axis=0) - mean) < 5.2 * spread / np.sqrt(n)).all()
+    assert (abs(info.expected[1].mean(axis=0) - mean) < 5.2 * spread / np.sqrt(n)).all()
+
+
+# ---- gradients
+
+
+class Still:
+    """A sampler whose states never move."""
+
+    def __init__(self, *units):
+        self.state = State(units)
+
+    def start(self, rng, model, n_chains):
+        return self.state
+
+    def __call__(self, rng, model, state):
+        return state, GibbsInfo(state)
+
+
+def mean_log_weight(model, v, weight):
+    """sum_r w_r log sum over h of exp(-E(v_r, h)), by plain NumPy."""
+    units, e = listed(model)
+    return sum(
+        w * log_sum(-e[(units[0] == row).all(axis=1)]) for row, w in zip(v, weight, strict=True)
+    )
+
+
+@cases
+@pytest.mark.parametrize("most", [1024, 0])
+def test_the_gradient_is_the_slope_of_the_likelihood(xp, monkeypatch, case, most):
+    """The negative phase is the exact distribution, state by state with its weight.
+
+    With `most` 0 hidden units are not listed: then only those at their means are exact.
+    """
+    model = machine(xp, case)
+    if most == 0 and model.by != "layers":
+        pytest.skip("hidden units that are neither listed nor at their means are drawn")
+    monkeypatch.setattr(energy_phases, "LISTED", most)
+    states = states_of(model.layers[0])
+    data, chains = states[[0, 1, 2, 2]], states[[2, 1]]
+    weight = np.array([0.1, 0.4, 0.3, 0.2])
+    hidden = xp.asarray(states_of(model.layers[1])[:2])
+    still = Still(xp.asarray(chains), hidden)
+    if most == 0:
+        still = Still(*model.expected(State((xp.asarray(chains), hidden))))
+    phases = make_phases(model, Generator(0), sampler=still, n_chains=2, max_batch=4)
+    assert isinstance(phases, EnergyPhases)
+    phases.data_rows(4)[...] = xp.asarray(data)
+    got = {n: host(g).copy() for n, g in phases(4, xp.asarray(weight)).items()}
+    for name, p in model.parameters().items():
+        value = host(p).copy()
+        for index in np.ndindex(value.shape):
+            found = []
+            for sign in (1e-5, -1e-5):
+                shifted = value.copy()
+                shifted[index] += sign
+                model.set_parameters({name: shifted})
+                found.append(
+                    mean_log_weight(model, chains, [0.5, 0.5])
+                    - mean_log_weight(model, data, weight)
+                )
+            model.set_parameters({name: value})
+            slope = (found[0] - found[1]) / 2e-5
+            assert got[name][index] == pytest.approx(slope, abs=1e-8), (name, index)
+
+
+def test_a_penalty_enters_once_and_a_constraint_holds():
+    model = machine(np, "by units")
+    chains = states_of(model.layers[0])[:2]
+    hidden = states_of(model.layers[1])[:2]
+
+    def gradient():
+        phases = make_phases(
+            model, Generator(0), sampler=Still(chains, hidden), n_chains=2, max_batch=2
+        )
+        phases.data_rows(2)[...] = chains
+        return phases(2)["energy.W"].copy()
+
+    plain = gradient()
+    model.terms.add_penalty({"W": L2Penalty(0.3)})
+    assert np.allclose(gradient() - plain, 0.3 * model.parameters()["energy.W"])
+    model.terms.add_constraint({"W": non_negative})
+    fit(model, states_of(model.layers[0]), epochs=2, rng=Generator(0))
+    assert (model.parameters()["energy.W"] >= 0).all()
+
+
+# ---- training
+
+
+def test_a_coupling_of_three_spins_is_found():
+    """The data are the exact distribution of K = 0.5, a = (0.3, 0, -0.2), 2,000 copies.
+
+    500 updates by persistent chains; over seeds 0 ... 9 the largest error was 0.013.
+    """
+    true = {"K": np.array(0.5), "a": np.array([0.3, 0.0, -0.2])}
+    model = EnergyMachine([IsingLayer(3)], alone, true, dtype="float64", device="cpu")
+    (s,), e = listed(model)
+    data = np.repeat(s, np.round(2000 * np.exp(-e - log_sum(-e))).astype(int), axis=0)
+    learner = EnergyMachine(
+        [IsingLayer(3)], alone, {"K": np.array(0.0), "a": np.zeros(3)}, device="cpu"
+    )
+    settings = {"optimizer": SGD(), "schedule": 0.2, "n_chains": 500, "average_epochs": 10}
+    fit(learner, data, epochs=25, batch_size=100, rng=Generator(0), **settings)
+    for name, p in learner.parameters().items():
+        assert np.allclose(p, true[name.removeprefix("energy.")], atol=0.05), name
+
+
+@pytest.mark.parametrize("method", ["pcd", "cd"])
+@pytest.mark.parametrize("case", ["by layers", "three values"])
+def test_training_raises_the_exact_likelihood(xp, case, method):
+    model = machine(xp, case, dtype="float32")
+    v = states_of(model.layers[0])
+    data = np.repeat(v[:2], [30, 10], axis=0).astype("float32")
+    before = model.log_likelihoods(xp.asarray(data)).mean()
+    settings = {"optimizer": Adam(), "schedule": 0.05, "method": method, "k": 2}
+    fit(model, data, epochs=30, batch_size=20, rng=Generator(1), **settings)
+    # the entropy of the data bounds it
+    assert before + 0.3 < model.log_likelihoods(xp.asarray(data)).mean() <= -0.56
+
+
+def test_parallel_tempering_crosses_between_two_modes():
+    """Three spins, all alike but for exp(-16): up and down have weight 1/2.
+
+    All 2,000 ladders start up; 5 standard errors of the mean of a spin, false alarm 6e-7.
+    """
+
+    def pairs(xp, params, s):
+        return -params.K * (s[:, 0] * s[:, 1] + s[:, 1] * s[:, 2] + s[:, 0] * s[:, 2])
+
+    model = EnergyMachine([IsingLayer(3)], pairs, {"K": np.array(4.0)}, device="cpu")
+    step = parallel_tempering((0.05, 0.2, 0.5, 1.0), k=5)
+    rng = Generator(0)
+    state = step.start(rng, model, 2000)
+    state.units[0][...] = 1
+    plain, _ = gibbs(100)(rng, model, State((np.ones((2000, 3), "float32"),)))
+    for _ in range(20):
+        state, info = step(rng, model, state)
+    assert abs(info.expected[0][:, 0].mean()) < 5 / np.sqrt(2000)
+    assert plain[0][:, 0].mean() > 0.9
+
+
+def test_resumed_training_ends_in_the_same_bits(xp, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    data = states_of(BernoulliLayer(3)).astype("float32")
+
+    def trainer(seed, callbacks=()):
+        model = machine(xp, "by layers", dtype="float32")
+        how = {"epochs": 4, "batch_size": 3, "optimizer": Adam(), "callbacks": callbacks}
+        return Trainer(model, data, rng=Generator(seed), **how)
+
+    whole = trainer(1)
+    whole.run()
+    first = trainer(1, [CheckpointWriter(tmp_path / "c", 1e9)])
+    first.callbacks.insert(0, _StopAt(5))
+    first.run()
+    second = trainer(9)
+    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
+    assert second.step == 5
+    second.run()
+    for name, p in whole.model.parameters().items():
+        assert np.array_equal(host(p), host(second.model.parameters()[name]))
+
+
+class _StopAt(CheckpointWriter):
+    def __init__(self, step):
+        self.step = step
+
+    def start(self, trainer):
+        pass
+
+    def update(self, trainer):
+        if trainer.step == self.step:
+            trainer.request_stop()
+
+    def stop(self, trainer, error):
+        pass
+
+
+# ---- bad input
+
+
+def coupled(xp, params, v, h):
+    return params.a * v[:, 0] * v[:, 1] + xp.sum(h, axis=1)
+
+
+def squared(xp, params, v, h):
+    return params.a * xp.sum(v, axis=1) * xp.sum(h, axis=1) ** 2
+
+
+def two_layers():
+    return [BernoulliLayer(3, device="cpu"), IsingLayer(2, device="cpu")]
+
+
+def made(layers, energy, values, **settings):
+    return EnergyMachine(layers, energy, values, device="cpu", **settings)
+
+
+ZERO = {"a": np.array(0.0)}
+
+BAD = {
+    "interval": (lambda: made([GaussianLayer(3)], alone, ZERO), "with finitely many states"),
+    "no layers": (lambda: made([], alone, ZERO), r"layers are \[\], expected"),
+    "no function": (lambda: made(two_layers(), 3, ZERO), "energy is 3, expected a function"),
+    "no parameters": (lambda: made(two_layers(), coupled, {}), "no parameters, expected"),
+    "by": (lambda: made(two_layers(), coupled, ZERO, by="rows"), "by is 'rows', expected"),
+    "own units by layers": (
+        lambda: made([BlumeCapel(3)], alone, ZERO, by="layers"),
+        "by is 'layers', expected 'units', or 'layers' with Bernoulli",
+    ),
+    "shape": (
+        lambda: made(two_layers(), lambda xp, p, v, h: v, ZERO),
+        r"the energy of 8 samples has shape \(8, 3\), expected \(8,\)",
+    ),
+    # at a = 0 neither could be seen
+    "coupled in a layer": (
+        lambda: made(two_layers(), coupled, ZERO, by="layers"),
+        "not affine in unit 0 of layer 0, or couples units of that layer",
+    ),
+    "not affine": (
+        lambda: made(two_layers(), squared, ZERO, by="layers"),
+        "not affine in unit 0 of layer 1",
+    ),
+    "dtype": (lambda: made(two_layers(), coupled, ZERO, dtype="int8"), "dtype is 'int8'"),
+    "state": (
+        lambda: made(two_layers(), coupled, ZERO).energy(State((np.zeros((2, 3)),))),
+        "energy: the layers of the state",
+    ),
+    "parameter": (
+        lambda: made(two_layers(), coupled, ZERO).set_parameters({"energy.b": np.zeros(2)}),
+        "no parameter 'b'",
+    ),
+    "too many states": (
+        lambda: made([BernoulliLayer(21)], lambda xp, p, s: p.a * s[:, 0], ZERO).log_partition(),
+        "log_partition: .* states to list, expected at most",
+    ),
+    "missing values": (
+        lambda: fit(made(two_layers(), coupled, ZERO), np.full((4, 3), np.nan), missing="impute"),
+        "missing is 'impute' for EnergyMachine",
+    ),
+    "method": (
+        lambda: fit(made(two_layers(), coupled, ZERO), np.zeros((4, 3)), method="tap"),
+        "method is 'tap' and sparsity None",
+    ),
+    "width": (
+        lambda: made(two_layers(), coupled, ZERO).free_energy(np.zeros((2, 2))),
+        "free_energy: data has shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_by_name(case):
+    call, message = BAD[case]
+    with pytest.raises((ParameterError, DataError), match=message):
+        call()
