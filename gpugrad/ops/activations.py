@@ -18,12 +18,12 @@ from gpugrad.graph.op import operation
 from gpugrad.ops.arithmetic import multiply
 from gpugrad.ops.explog import sigmoid
 from gpugrad.ops.indexing import getitem
+from gpugrad.ops.namespace import add_words
 from gpugrad.ops.shaping import as_tensor
 from gpugrad.tensor import Tensor
 from gpugrad.typing import ArrayLike
 
 __all__ = [
-    "WORDS",
     "elu",
     "glu",
     "hard_tanh",
@@ -400,14 +400,16 @@ def logsoftmax(x: ArrayLike, axis: Axis = -1, *, constant: bool | None = None) -
     return apply(LOGSOFTMAX, (x,), {"axis": axis}, constant=constant)
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "elu": elu,
-    "hard_tanh": hard_tanh,
-    "leaky_relu": leaky_relu,
-    "logsoftmax": logsoftmax,
-    "relu": relu,
-    "selu": selu,
-    "soft_sign": soft_sign,
-    "softmax": softmax,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "elu": elu,
+        "hard_tanh": hard_tanh,
+        "leaky_relu": leaky_relu,
+        "logsoftmax": logsoftmax,
+        "relu": relu,
+        "selu": selu,
+        "soft_sign": soft_sign,
+        "softmax": softmax,
+    }
+)

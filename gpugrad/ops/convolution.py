@@ -8,10 +8,11 @@ import gpugrad.primitives.conv_cuda  # noqa: F401  (gives convolution its kernel
 from gpugrad.apply import apply
 from gpugrad.backend.vocabulary import shared
 from gpugrad.graph.op import operation
+from gpugrad.ops.namespace import add_words
 from gpugrad.primitives import conv as primitives
 from gpugrad.tensor import Tensor
 
-__all__ = ["WORDS"]
+__all__: list[str] = []
 
 # With c the cotangent of an operation's result, and <a, b> the sum of products of all elements:
 #
@@ -79,9 +80,11 @@ def conv_weight_grad_of(g: Any, x: Any, **layout: Any) -> Tensor:
     return apply(CONV_WEIGHT_GRAD, (g, x), layout)
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "conv": conv_of,
-    "conv_input_grad": conv_input_grad_of,
-    "conv_weight_grad": conv_weight_grad_of,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "conv": conv_of,
+        "conv_input_grad": conv_input_grad_of,
+        "conv_weight_grad": conv_weight_grad_of,
+    }
+)

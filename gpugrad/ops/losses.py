@@ -19,13 +19,13 @@ from gpugrad.ops.activations import logsoftmax, number, softmax
 from gpugrad.ops.arithmetic import multiply, negative
 from gpugrad.ops.comparison import raw
 from gpugrad.ops.indexing import getitem
+from gpugrad.ops.namespace import add_words
 from gpugrad.ops.reductions import mean
 from gpugrad.ops.shaping import as_tensor
 from gpugrad.tensor import Tensor
 from gpugrad.typing import ArrayLike
 
 __all__ = [
-    "WORDS",
     "check_loss_inputs",
     "focal_loss",
     "margin_ranking_loss",
@@ -533,12 +533,14 @@ def margin_ranking_loss(
     return apply(RANKING, (x1, x2), params, constant=constant)
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "crossentropy_slope": tensor_slope,
-    "focal_loss": focal_loss,
-    "log_focal_loss": log_focal_loss,
-    "margin_ranking_loss": margin_ranking_loss,
-    "multiclass_hinge": multiclass_hinge,
-    "softmax_crossentropy": softmax_crossentropy,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "crossentropy_slope": tensor_slope,
+        "focal_loss": focal_loss,
+        "log_focal_loss": log_focal_loss,
+        "margin_ranking_loss": margin_ranking_loss,
+        "multiclass_hinge": multiclass_hinge,
+        "softmax_crossentropy": softmax_crossentropy,
+    }
+)

@@ -12,12 +12,13 @@ from gpugrad.graph.op import operation
 from gpugrad.ops.activations import number
 from gpugrad.ops.arithmetic import add, divide, sqrt, subtract
 from gpugrad.ops.indexing import where
+from gpugrad.ops.namespace import add_words
 from gpugrad.ops.reductions import mean, sum, var
 from gpugrad.ops.shaping import as_tensor, reshape
 from gpugrad.tensor import Tensor
 from gpugrad.typing import ArrayLike
 
-__all__ = ["WORDS", "batchnorm"]
+__all__ = ["batchnorm"]
 
 # Written with the channels on axis 1 of x (N, C, ...); what belongs to a channel has shape (C,).
 
@@ -248,10 +249,12 @@ def batchnorm(
     return y
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "batchnorm": batchnorm,
-    "centred_channels": tensor_centred_channels,
-    "channel_sum": tensor_channel_sum,
-    "scaled_sum": tensor_scaled_sum,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "batchnorm": batchnorm,
+        "centred_channels": tensor_centred_channels,
+        "channel_sum": tensor_channel_sum,
+        "scaled_sum": tensor_scaled_sum,
+    }
+)

@@ -9,10 +9,11 @@ from gpugrad.apply import apply
 from gpugrad.backend.vocabulary import shared
 from gpugrad.graph.op import operation
 from gpugrad.ops.comparison import raw
+from gpugrad.ops.namespace import add_words
 from gpugrad.primitives import pool as primitives
 from gpugrad.tensor import Tensor
 
-__all__ = ["WORDS"]
+__all__: list[str] = []
 
 Lengths = tuple[int, ...]
 
@@ -136,11 +137,13 @@ def mean_pool_grad_of(g: Any, *, shape: Lengths, window: Lengths, stride: Length
     return apply(MEAN_POOL_GRAD, (g,), {"shape": shape, "window": window, "stride": stride})
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "gather": gather_of,
-    "max_pool": max_pool_of,
-    "mean_pool": mean_pool_of,
-    "mean_pool_grad": mean_pool_grad_of,
-    "scatter": scatter_of,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "gather": gather_of,
+        "max_pool": max_pool_of,
+        "mean_pool": mean_pool_of,
+        "mean_pool_grad": mean_pool_grad_of,
+        "scatter": scatter_of,
+    }
+)

@@ -33,9 +33,10 @@ import numpy as np
 from gpugrad.apply import apply
 from gpugrad.backend.vocabulary import shared
 from gpugrad.graph.op import operation
+from gpugrad.ops.namespace import add_words
 from gpugrad.tensor import Tensor
 
-__all__ = ["WORDS", "gru_states"]
+__all__ = ["gru_states"]
 
 Rule = Callable[..., Any]
 
@@ -429,10 +430,12 @@ def gru_states(
     return y
 
 
-#: What the rules' words mean for tensors.
-WORDS = {
-    "gated_recurrence": recurrence,
-    "gru": gru_states,
-    "gru_factors": tensor_factors,
-    "gru_into_gates": tensor_into_gates,
-}
+# what the words of the rules mean for tensors
+add_words(
+    {
+        "gated_recurrence": recurrence,
+        "gru": gru_states,
+        "gru_factors": tensor_factors,
+        "gru_into_gates": tensor_into_gates,
+    }
+)

@@ -14,7 +14,6 @@ import importlib.metadata
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -149,7 +148,8 @@ def one_thread() -> Iterator[None]:
     """One BLAS and OpenMP thread in all contestants, torch's own pool included."""
     from threadpoolctl import threadpool_limits
 
-    torch = sys.modules.get("torch")
+    # loaded first: what is loaded within takes as many threads as it likes
+    torch = importlib.import_module("torch") if missing("torch") is None else None
     before = torch.get_num_threads() if torch else None
     with threadpool_limits(limits=1):
         if torch:
