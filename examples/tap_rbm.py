@@ -6,7 +6,7 @@
 place of Markov chains, magnetisations follow the minima of the TAP free energy: half of them
 persist from update to update, half start anew at random, so that no minimum is forgotten. Printed
 after each epoch: the pseudo-likelihood of test images, which were never seen, in nats per image.
-Six epochs take 70 s of one core and reach -79.9 on 1000 test images.
+Fourteen epochs take 2:36 of one core and reach -68.5 on 1000 test images.
 
 Gabrie, Tramel and Krzakala, "Training restricted Boltzmann machines via the
 Thouless-Anderson-Palmer free energy", NIPS 2015.
@@ -22,7 +22,7 @@ from gpugrad.boltzmann.tap import tap_log_likelihood, tap_magnetizations
 from gpugrad.boltzmann.tap_phases import TapPhases
 
 
-def main(images=60_000, tests=1000, hidden=256, epochs=6, order=2, rate=0.05, seed=0):
+def main(images=60_000, tests=1000, hidden=256, epochs=14, order=2, rate=0.05, seed=0):
     train = mnist("train")[:images].reshape(-1, 784)
     test = mnist("test")[:tests].reshape(-1, 784)
     rng = Generator(seed)

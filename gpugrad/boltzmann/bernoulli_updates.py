@@ -9,10 +9,11 @@ costs more than they do. Three things keep that short.
     v - mu  [     W      a' ]        U is half of this matrix: tanh of a field of U is
        1    [     b'     .  ]        2 p - 1, so that means need no other function
 
-With states written as rows of this form a field is one product, and so is the whole step: the
-gradient of the centred machine (see `centering`; mu = lam = 0 is the plain one) in W, a' and b' is
-sum_r w_r V_r^T H_r over the rows of both phases, which BLAS adds to U where it lies. The dot is
-never read; its gradient is the sum of the weights, 0.
+With states written as rows of this form a field is one product, and so is the whole gradient: that
+of the centred machine (see `centering`; mu = lam = 0 is the plain one) in W, a' and b' is
+sum_r w_r V_r^T H_r over the rows of both phases. The dot is never read; its gradient is the sum of
+the weights, 0. (SciPy's BLAS could add that product to U in one pass. It is another copy of
+OpenBLAS than NumPy's: the threads of the two, waiting in turn, made updates many times slower.)
 
 **Noise is drawn ahead.** A unit is 1 where its field exceeds a logistic variable, log(u / (1 - u)):
 one comparison, with noise for many updates drawn, like their samples gathered, at once. Each u has
@@ -23,13 +24,13 @@ draws of a unit have in common is the one case in 2^32 where that place decides 
 **Chains and batch lie in one array**, chains first, as in `phases`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import device_of, get_array_module, on
+from gpugrad.backend.host_threads import BLOCK_VALUES
 from gpugrad.backend.philox import words_
 from gpugrad.backend.rng import Generator
 
@@ -38,8 +39,6 @@ __all__ = ["BernoulliUpdates"]
 VALUES_AT_ONCE = 2**18
 """Samples, states of chains and noise that are held for the next updates: 2 MB of float64."""
 FEWEST_UPDATES, MOST_UPDATES = 4, 256
-CENTERING_RATE = 0.01
-"""Part of the way that lam moves towards the hidden means, each update."""
 
 
 class BernoulliUpdates:
@@ -60,8 +59,10 @@ class BernoulliUpdates:
         Gibbs sweeps an update.
     momentum : float
         In [0, 1); as in `optimizers.SGD`.
-    offsets : tuple of array (num_visible,), (num_hidden,), optional
-        mu and lam of the centred gradient. mu stays, lam follows the hidden means.
+    mu : array (num_visible,), optional
+        Visible offsets of the centred gradient, the mean of the data; lam is 1/2, the mean of a
+        free unit. (To let it follow the hidden means changed no likelihood.) Without them the
+        gradient is the plain one.
     velocity : array (num_visible + 1, num_hidden + 1), optional
         What `velocity` was after earlier updates.
 
@@ -83,7 +84,7 @@ class BernoulliUpdates:
         method: str = "pcd",
         k: int = 1,
         momentum: float = 0.0,
-        offsets: tuple[Any, Any] | None = None,
+        mu: Any = None,
         velocity: Any = None,
     ) -> None:
         self.device = device_of(W)
@@ -101,23 +102,22 @@ class BernoulliUpdates:
             self.n_chains = batch_size if method == "cd" else hidden.shape[0]
             self.h = xp.ones((self.n_chains, m + 1), dtype=self.dtype)
             self.h[:, :m] = 0 if method == "cd" else hidden
-            self.mu: Any = None
-            self.lam: Any = None
-            if offsets is not None:
-                self.mu = offsets[0].astype(self.dtype)
+            self.mu = None if mu is None else mu.astype(self.dtype)
+            self.lam = 0.0 if mu is None else 0.5
+            if mu is not None:
+                self.U[:d, m] += self.lam * self.U[:d, :m].sum(axis=1)
                 self.U[d, :m] += xp.matmul(self.mu, self.U[:d, :m])
-                self.lam = xp.zeros(m, dtype=self.dtype)
-                self._move_lam(offsets[1])
+                self.h[:, :m] -= self.lam
             self.velocity: Any = None
             if momentum:
                 self.velocity = xp.zeros_like(self.U) if velocity is None else velocity.copy()
             rows = self.n_chains + batch_size
             self._V: Any = None
-            self._drawn: dict[tuple[int, int], Any] = {}
+            self._drawn: dict[int, tuple[Any, ...]] = {}
             self._field_v = xp.empty((self.n_chains, d), dtype=self.dtype)
             self._field_h = xp.empty((rows, m), dtype=self.dtype)
             self._weighted = xp.empty((rows, m + 1), dtype=self.dtype)
-            self._step = _accumulate_on_host(self.dtype) if xp is np else _accumulate
+            self._step = xp.empty_like(self.U)
         each = rows * (d + 1) + k * self.n_chains * (d + m)
         self._at_once = max(FEWEST_UPDATES, min(VALUES_AT_ONCE // each, MOST_UPDATES))
 
@@ -129,16 +129,15 @@ class BernoulliUpdates:
         with on(self.device):
             theta = 2 * self.U
             W, a, b = theta[:d, :m].copy(), theta[:d, m].copy(), theta[d, :m].copy()
-            if self.lam is not None:
-                a -= self.xp.matmul(W, self.lam)
+            if self.mu is not None:
+                a -= self.lam * W.sum(axis=1)
                 b -= self.xp.matmul(self.mu, W)
         return W, a, b
 
     def hidden(self) -> Any:
         """States of the chains, 0 and 1, (n_chains, num_hidden)."""
         with on(self.device):
-            h = self.h[:, : self.shape[1]]
-            return h.copy() if self.lam is None else self.xp.rint(h + self.lam)
+            return self.h[:, : self.shape[1]] + self.lam
 
     # ---- updates
 
@@ -179,27 +178,26 @@ class BernoulliUpdates:
         noise = self._noise(0, steps, count), self._noise(1, steps, count)
 
         # an update moves U by half of rate (V_data^T H_data / n - V_chains^T H_chains / count),
-        # where a row of H is (2 p - 1 + shift) / 2 and 1
+        # where a row of H is (2 p - 1) / 2 + 1/2 - lam and 1
         w = xp.full((count + n, 1), 0.5 / n, dtype=self.dtype)
         w[:count] = -0.5 / count
         weighted, field = self._weighted[: count + n], self._field_h[: count + n]
-        weighted[:, m:] = w
-        w *= 0.5
-        shift = 1 if self.lam is None else 1 - 2 * self.lam
+        last = scale = None
         for j, rate in enumerate(rates):
+            if rate != last:
+                last, scale = rate, w * (0.5 * rate)
+                weighted[:, m:] = w * rate
             self._sample(V[j], field, count, noise[0][j], noise[1][j])
             xp.tanh(field, out=field)
-            field += shift
-            xp.multiply(field, w, out=weighted[:, :m])
-            if self.velocity is None:
-                self._step(self.U, V[j], weighted, rate, 1.0)
-            else:
-                self._step(self.velocity, V[j], weighted, rate, self.momentum)
-                self.U += self.velocity
-        if self.lam is not None:
-            part = 1 - (1 - CENTERING_RATE) ** steps
-            mean = xp.mean(field[count:], axis=0) * 0.5 + self.lam  # field is 2 (p - lam) now
-            self._move_lam(self.lam + part * (mean - self.lam))
+            if self.lam == 0:
+                field += 1
+            xp.multiply(field, scale, out=weighted[:, :m])
+            step = xp.matmul(V[j].T, weighted, out=self._step)
+            if self.velocity is not None:
+                self.velocity *= self.momentum
+                self.velocity += step
+                step = self.velocity
+            self.U += step
 
     def _sample(self, V: Any, field: Any, count: int, noise_v: Any, noise_h: Any) -> None:
         """Move the chains by k sweeps; V and the hidden units' half fields of both phases."""
@@ -211,7 +209,7 @@ class BernoulliUpdates:
 
         def draw_hidden(noise: Any) -> None:
             xp.greater(field_h, noise, out=h_units)
-            if self.lam is not None:
+            if self.lam:
                 xp.subtract(h_units, self.lam, out=h_units)
 
         if self.method == "cd":
@@ -240,52 +238,28 @@ class BernoulliUpdates:
 
     def _noise(self, layer: int, steps: int, count: int) -> Any:
         """Half of logistic variables, (steps, k, count, units of the layer); overwritten later."""
-        width = self.shape[layer]
-        xp, shape = self.xp, (steps, self.k, count, width)
-        size = math.prod(shape)
-        kept = self._drawn.get((count, layer))
-        if kept is None or len(kept[0]) < steps:
+        xp, width = self.xp, self.shape[layer]
+        rows = steps * self.k * count
+        block = min(rows, max(1, BLOCK_VALUES // width)) if xp is np else rows
+        kept = self._drawn.get(layer)
+        if kept is None or len(kept[0]) < rows or len(kept[1]) < block:
             # kept: fresh memory of this size costs more than what is computed in it
-            types = "float32", "float32", self.dtype
-            kept = self._drawn[count, layer] = [xp.empty(shape, dtype=t) for t in types]
-        u, rest, noise = (array[:steps] for array in kept)
-        words = words_(xp.empty(-(-size // 4), dtype="uint64"), draw=self.rng.reserve(size, 16))
+            kept = self._drawn[layer] = (
+                xp.empty((rows, width), dtype=self.dtype),
+                *(xp.empty((block, width), dtype="float32") for _ in range(2)),
+                xp.empty(-(-block * width // 4), dtype="uint64"),
+            )
+        noise = kept[0][:rows]
         place = self.rng.uniform(width, "float32", device=self.device)
-        xp.add(words.view("uint16")[:size].reshape(shape), place, out=u)
-        xp.subtract(65536, u, out=rest)
         with np.errstate(divide="ignore"):  # at the ends: -inf, such a unit is 1, and inf
-            xp.divide(u, rest, out=u)
-            xp.log(u, out=u)
-        return xp.multiply(u, 0.5, out=noise)
-
-    def _move_lam(self, lam: Any) -> None:
-        """Take other hidden offsets; a' moves with them, the distribution stays."""
-        d, m = self.shape
-        change = (lam - self.lam).astype(self.dtype)
-        self.U[:d, m] += self.xp.matmul(self.U[:d, :m], change)
-        self.h[:, :m] -= change
-        self.lam = self.lam + change
-
-
-def _accumulate(out: Any, V: Any, H: Any, alpha: float, beta: float) -> None:
-    """out <- beta out + alpha V^T H."""
-    step = get_array_module(V).matmul(V.T, H)
-    step *= alpha
-    if beta != 1:
-        out *= beta
-    out += step
-
-
-def _accumulate_on_host(dtype: Any) -> Callable[..., None]:
-    """`_accumulate` as one call of BLAS, where SciPy gives it; a product and a sum otherwise."""
-    try:
-        from scipy.linalg import blas
-    except ImportError:
-        return _accumulate
-    gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
-
-    def accumulate(out: Any, V: Any, H: Any, alpha: float, beta: float) -> None:
-        # transposed, all of them are in Fortran's order: nothing is copied
-        gemm(alpha, H.T, V.T, beta, out.T, 0, 1, 1)
-
-    return accumulate
+            for first in range(0, rows, block):
+                out = noise[first : first + block]
+                u, rest = (array[: len(out)] for array in kept[1:3])
+                words = kept[3][: -(-out.size // 4)]
+                words_(words, draw=self.rng.reserve(out.size, 16))
+                xp.add(words.view("uint16")[: out.size].reshape(out.shape), place, out=u)
+                xp.subtract(65536, u, out=rest)
+                xp.divide(u, rest, out=u)
+                xp.log(u, out=u)
+                xp.multiply(u, 0.5, out=out)
+        return noise.reshape(steps, self.k, count, width)

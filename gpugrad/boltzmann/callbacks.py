@@ -127,7 +127,7 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     estimate : callable
-        `estimate(model, rng) -> float`, higher is better; say
+        `estimate(model, rng) -> float`, higher is better, -inf for none; say
         `lambda model, rng: log_likelihood(model, held_out, ais(model, rng).log_z)`. Its generator
         depends on the seed and the epoch alone and does not disturb training.
     every : int
@@ -143,6 +143,11 @@ class EarlyStopping(Callback):
     ----------
     best : float
         The best estimate so far; -inf before the first one.
+
+    Raises
+    ------
+    ParameterError
+        A setting out of range; in training, an estimate that is NaN or no number.
     """
 
     def __init__(
@@ -179,7 +184,6 @@ class EarlyStopping(Callback):
 
     def _count(self, value: float) -> bool:
         """Whether this estimate is the best one."""
-        # not <=: a nan is no gain
         if value > self.best + (self.min_gain if self.best > -math.inf else 0.0):
             self.best, self.waited = value, 0
             return True
@@ -190,7 +194,17 @@ class EarlyStopping(Callback):
         if record["epoch"] % self.every:
             return
         rng = trainer.rng.split(f"early stopping {record['epoch']}")
-        value = record["log_likelihood"] = float(self.estimate(trainer.model, rng))
+        found = self.estimate(trainer.model, rng)
+        try:
+            value = float(found)
+        except (TypeError, ValueError):
+            value = math.nan
+        if value != value:
+            raise ParameterError(
+                f"EarlyStopping: the estimate after epoch {record['epoch']} is {found!r}, expected "
+                "a number"
+            )
+        record["log_likelihood"] = value
         if self._count(value) and self.restore_best:
             for name, parameter in trainer.model.parameters().items():
                 trainer.kept[self.KEEP + name] = parameter.copy()

@@ -4,10 +4,16 @@ One file holds everything, so that it is replaced as a whole (:mod:`gpugrad.atom
 the process is killed, the name leads to a complete file: the last one or the one before.
 
     header["__metadata__"]["gpugrad"] = {"format": "model" | "checkpoint", "version": 1, ...}
+    header["__metadata__"]["gpugrad.crc32"] = {"header": ..., "tensors": {name: ..., ...}}
     tensors                             by name: "weights.0.matrix", "chains.1", ...
+
+Checksums of the header's text and of each tensor are compared when a file is read: a flipped bit
+of a weight is a number as good as any other. Files without them, of earlier releases, are read as
+they are.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,7 @@ import numpy as np
 
 from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.array_module import asnumpy
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
 
 __all__ = [
@@ -35,6 +41,7 @@ VERSION = 1
 """Version of the file format; a file of another version is refused."""
 
 KEY = "gpugrad"
+CHECKSUMS = "gpugrad.crc32"
 
 
 def _library() -> Any:
@@ -49,15 +56,28 @@ def _library() -> Any:
 
 
 def _write(path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    header = {KEY: json.dumps({"format": form, "version": VERSION, **metadata})}
+    text = json.dumps({"format": form, "version": VERSION, **metadata})
     # asarray, not ascontiguousarray, which gives a 0-d array an axis
     host = {name: np.asarray(asnumpy(array), order="C") for name, array in arrays.items()}
+    checksums = {
+        "header": zlib.crc32(text.encode()),
+        "tensors": {name: _checksum(array) for name, array in host.items()},
+    }
+    header = {KEY: text, CHECKSUMS: json.dumps(checksums)}
     write_atomically(path, _library().numpy.save(host, header))
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC32 of an array's dtype, shape and values."""
+    kind = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data, kind)
 
 
 def _read(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[str, Any], Any]:
     safetensors = _library()
     path = Path(path)
+    if path.is_dir():
+        raise error_type(f"load: {path} is a folder, expected the file of a {form}")
     if not path.is_file():
         raise error_type(f"load: {path}: no such file")
     try:
@@ -66,7 +86,8 @@ def _read(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[
             metadata = _metadata(path, header, form, error_type)
             # copies: the file may be replaced while they are in use
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+        _compare(path, header, arrays, error_type)
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, ModelFileError):
             raise
         raise error_type(
@@ -92,6 +113,28 @@ def _metadata(
     return metadata
 
 
+def _compare(
+    path: Path,
+    header: Mapping[str, str],
+    arrays: Mapping[str, np.ndarray],
+    error_type: type[ModelFileError],
+) -> None:
+    """Raise unless everything is as it was written; files without checksums pass."""
+    if CHECKSUMS not in header:
+        return
+    known = json.loads(header[CHECKSUMS])
+    if zlib.crc32(header[KEY].encode()) != known["header"]:
+        raise error_type(
+            f"load: {path}: the header is damaged, expected the checksum that was written with it"
+        )
+    for name, array in arrays.items():
+        if _checksum(array) != known["tensors"].get(name):
+            raise error_type(
+                f"load: {path}: tensor {name} is damaged, expected the checksum that was written "
+                "with it"
+            )
+
+
 # ---- machines
 
 
@@ -104,7 +147,14 @@ def save_model(model: BoltzmannMachine, path: Any, **metadata: Any) -> None:
     path : str or path
     **metadata
         Kept in the file; `model_info` returns it.
+
+    Raises
+    ------
+    ParameterError
+        Metadata that JSON cannot hold; another machine, such as an `EnergyMachine`, whose energy is
+        a function: it is built anew, and takes the arrays of `parameters` by `set_parameters`.
     """
+    check_boltzmann("save", model)
     try:
         json.dumps(metadata)
     except (TypeError, ValueError) as error:
@@ -124,8 +174,8 @@ def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
     Raises
     ------
     ModelFileError
-        No such file, one that is truncated, foreign or of another version, or parameters that are
-        not finite.
+        No such file, one that is truncated, damaged, foreign or of another version, or parameters
+        that are not finite.
     """
     arrays, metadata = _read(path, "model", ModelFileError)
     return _build(path, arrays, metadata, device)
@@ -137,14 +187,15 @@ def _build(path: Any, arrays: Mapping[str, Any], metadata: Any, device: Any) -> 
         missing = set(model.parameters()) ^ set(arrays)
         if missing:
             raise ParameterError(f"the arrays {sorted(missing)} are missing or not expected")
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ModelFileError(
+                    f"load: {path}: parameter {name} has NaN or infinite values, expected finite "
+                    "ones"
+                )
         model.set_parameters(arrays)
     except (KeyError, TypeError, ParameterError) as error:
         raise ModelFileError(f"load: {path} does not describe a machine ({error})") from error
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ModelFileError(
-                f"load: {path}: parameter {name} has NaN or infinite values, expected finite ones"
-            )
     return model
 
 
@@ -168,7 +219,7 @@ def load_checkpoint(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises
     ------
     CheckpointError
-        No such file, or one that is truncated, foreign or of another version.
+        No such file, or one that is truncated, damaged, foreign or of another version.
     """
     remove_leftovers(path)
     return _read(path, "checkpoint", CheckpointError)

@@ -237,7 +237,7 @@ def as_units(
         # as floats, bits would pass for means 0 and 1
         raise DataError(
             f"as_units: data of {rows.dtype} in [{rows.min()}, {rows.max()}], ising units expect "
-            "-1 and 1, bits of an unsigned type, or means as floats"
+            "-1 and 1 (of 0 and 1: 2*x - 1), bits of an unsigned type, or means as floats"
         )
     if rows.dtype == np.uint8 and rows.size and int(rows.max()) > 1:
         values = rows.astype(dtype)

@@ -36,8 +36,10 @@ from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.state import (
     State,
     check_beta,
+    check_data,
     check_dtype,
     check_layers,
+    check_values,
     check_visible,
     namespace_for,
     positive_int,
@@ -101,8 +103,8 @@ class EnergyMachine:
     Raises
     ------
     ParameterError
-        Units of infinitely many states, an energy of another shape, or one that cannot be sampled
-        layer by layer although it was said to.
+        Units of infinitely many states, an energy of another shape or that is NaN, or one that
+        cannot be sampled layer by layer although it was said to.
 
     Examples
     --------
@@ -163,10 +165,18 @@ class EnergyMachine:
         rng = Generator(0)
         with on(self.device):
             state = self.random_state(8, rng=rng)
-            shape = tuple(self.energy(state).shape)
+            energy = self.energy(state)
+            shape = tuple(energy.shape)
             if shape != (8,):
                 raise ParameterError(
                     f"EnergyMachine: the energy of 8 samples has shape {shape}, expected (8,)"
+                )
+            # +inf forbids a state; nan and -inf have no Boltzmann weight
+            broken = ~(energy > -math.inf)
+            if bool(broken.any()):
+                raise ParameterError(
+                    f"EnergyMachine: the energy of a sample is {float(energy[broken][0])}, "
+                    "expected numbers, or inf for states that cannot occur"
                 )
             if self.by == "units":
                 return
@@ -231,11 +241,15 @@ class EnergyMachine:
     def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Replace parameters by copies of the given arrays, named as `parameters` names them.
 
+        It looks at the values, for which it waits for the device.
+
         Raises
         ------
         ParameterError
-            An unknown name or another shape.
+            An unknown name, another shape, NaN or infinite values.
         """
+        for name, value in parameters.items():
+            check_values("set_parameters", name, value)
         self.terms.set_params({name.removeprefix("energy."): p for name, p in parameters.items()})
 
     def enforce_constraints(self) -> None:
@@ -318,9 +332,15 @@ class EnergyMachine:
 
         Parameters
         ----------
-        data : array (num_samples, num_visible)
-            States of the units, on the machine's device.
+        data : array_like (num_samples, num_visible)
+            States of the units.
+
+        Raises
+        ------
+        DataError
+            Wrong width, NaN, or values that are not states of the units.
         """
+        data = check_data(self, data, function="log_likelihoods", support=True)
         wide = {name: p.astype("float64") for name, p in self.parameters().items()}
         step = max(1, BLOCK_ROWS // int(self.hidden_states()))
         with on(self.device):

@@ -24,7 +24,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, device_of, on, parse_device, to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.bernoulli_updates import CENTERING_RATE, BernoulliUpdates
+from gpugrad.boltzmann.bernoulli_updates import BernoulliUpdates
 from gpugrad.boltzmann.layers.bernoulli import BernoulliLayer, ParamsBernoulli
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
@@ -47,6 +47,8 @@ except ImportError as error:
 
 __all__ = ["BernoulliRBM"]
 
+CENTERING_RATE = 0.01
+"""Part of the way that visible offsets move to the mean of the batch in each `partial_fit`."""
 ROWS_TIMES_UNITS = 2**18
 """Fields in a block of `score_samples`: 2 MB."""
 WATCHED_SAMPLES = 1000
@@ -80,7 +82,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     n_chains : int, optional
         Persistent chains; as many as `batch_size` if None.
     centered : bool
-        Follow the centred gradient (see `gpugrad.boltzmann.centering`).
+        Follow the centred gradient (see `gpugrad.boltzmann.centering`), with the mean of the data
+        and 1/2 as offsets of the visible and the hidden units.
     schedule : {"constant", "linear", "exponential", "step"}, Schedule or callable
         How the rate goes on from `learning_rate`. A function is called with position and length in
         epochs and gives the rate itself. `partial_fit` takes the rate at the start.
@@ -150,9 +153,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     # ---- learning
 
-    #: mu and lam of the centred gradient, velocity of the momentum: what `partial_fit` goes on from
+    #: visible offsets of the centred gradient, velocity of the momentum: `partial_fit` goes on
     _mu: Any
-    _lam: Any
     _velocity: Any
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -269,15 +271,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             ("h_samples_", np.zeros((chains, m))),
         ):
             setattr(self, name, to_device(array.astype(dtype), device_of(X)))
-        self._lam = to_device(np.full(m, 0.5, dtype), device_of(X))
         self._mu = self._velocity = None
 
     def _updates(self, X: Any, batch_size: int, place: Any) -> BernoulliUpdates:
         """The training of the machine as it is now."""
         W, a, b = self._machine_arrays(place)
-        offsets = None
-        if self.centered:
-            offsets = to_device(self._mu, place), to_device(self._lam, place)
         velocity = self._velocity
         return BernoulliUpdates(
             W,
@@ -289,7 +287,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             method=self.method,
             k=self.k,
             momentum=float(self.momentum),
-            offsets=offsets,
+            mu=to_device(self._mu, place) if self.centered else None,
             velocity=None if velocity is None else to_device(velocity, place),
         )
 
@@ -308,8 +306,6 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.intercept_visible_, self.intercept_hidden_ = to_device(a, home), to_device(b, home)
         if self.method != "cd":
             self.h_samples_ = to_device(updates.hidden(), home)
-        if updates.lam is not None:
-            self._lam = to_device(updates.lam, home)
         self._mu = to_device(self._mu, home)
         velocity = updates.velocity
         self._velocity = None if velocity is None else to_device(velocity, home)

@@ -3,7 +3,7 @@
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,7 +20,7 @@ from gpugrad.boltzmann.schedules import Linear, Schedule, as_schedule
 from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.streaming import StreamedSamples, is_streamed
-from gpugrad.boltzmann.training_data import Samples, check_weights
+from gpugrad.boltzmann.training_data import Samples, check_weights, warn_of_bits
 from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
 
 __all__ = ["Trainer", "fit"]
@@ -176,6 +176,7 @@ class Trainer:
         self.rng = default_generator() if rng is None else rng
         with on(model.device):
             self._take_data(data, sample_weight, shuffle=bool(shuffle), missing=missing)
+            warn_of_bits(model, self.watched)
             self.batch_size = min(batch_size, self.n_samples)
             self.n_batches = math.ceil(self.n_samples / self.batch_size)
             self.n_chains = self.batch_size if n_chains is None else n_chains
@@ -265,7 +266,8 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            A parameter is no longer finite, or beyond `largest`.
+            A parameter is no longer finite, or beyond `largest`. The machine is left as it is then,
+            with parameters of no use: start from a new one, or from a copy or checkpoint of before.
         """
         self._stop_requested = False
         # what overflows is found by check_finite, and named there
@@ -384,6 +386,11 @@ class Trainer:
             return dict(zip(parameters, asnumpy(xp.stack(peaks)).tolist(), strict=True))
 
     def _diverged(self, what: str) -> NoReturn:
+        if self.step == 0:
+            raise DivergenceError(
+                f"fit: {what} at step 0: the machine's starting parameters are not fit or too "
+                f"large, expected finite ones of at most {self.largest:g}: start from a new machine"
+            )
         # a schedule may have lowered the rate since; what a caller sets is the first one
         start = float(self.schedule(0.0, float(self.epochs)))
         advice = "of about 0.05" if start > 0.05 else f"below {start:g}"
@@ -459,6 +466,9 @@ class Trainer:
         """
         mine = self.settings()
         theirs = metadata.get("settings", {})
+        # how many samples a layer was started from is a record, not a setting
+        theirs, sizes = _without_sizes(theirs)
+        mine, _ = _without_sizes(mine)
         different = [name for name in mine if mine[name] != theirs.get(name)]
         if different:
             name = different[0]
@@ -475,6 +485,7 @@ class Trainer:
             }
             seconds, history = float(metadata["seconds"]), list(metadata["history"])
             rng = Generator.from_state(metadata["rng"]).state
+            sizes = [int(n) for n in sizes]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"fit: the checkpoint's metadata are damaged ({error})"
@@ -494,6 +505,19 @@ class Trainer:
         self.epoch, self.batch, self.step = position.values()
         self.seconds, self.history = seconds, history
         self._last_good = self.step
+        for layer, size in zip(self.model.layers, sizes, strict=True):
+            if layer.sample_size != size:
+                layer.sample_size, layer._moment = size, None
+
+
+def _without_sizes(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The settings with no `sample_size` in the layers of the model, and these by layer."""
+    try:
+        layers = [dict(layer) for layer in settings["model"]["layers"]]
+    except (KeyError, TypeError, ValueError):
+        return dict(settings), []  # no settings of a trainer; the comparison refuses them
+    sizes = [layer.pop("sample_size", 0) for layer in layers]
+    return {**settings, "model": {**settings["model"], "layers": layers}}, sizes
 
 
 def _described(value: Any) -> Any:
@@ -536,6 +560,11 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
         centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, missing,
         sparsity, mean_field_steps, rng, callbacks.
 
+    Raises
+    ------
+    DivergenceError
+        See `Trainer.run`: the machine is of no use afterwards.
+
     Examples
     --------
     >>> import numpy as np
@@ -549,4 +578,9 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
     >>> [record["step"] for record in history]
     [5, 10, 15, 20, 25]
     """
+    if "learning_rate" in settings:
+        raise TypeError(
+            f"fit: got learning_rate={settings['learning_rate']!r}, expected schedule=: a rate, or "
+            "a Schedule of rates"
+        )
     return Trainer(model, data, **settings).run()

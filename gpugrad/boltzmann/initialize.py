@@ -1,14 +1,18 @@
 """Starting points of training."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from gpugrad.backend.array_module import on
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.layers.weights import Weights
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import check_data, namespace_for
+from gpugrad.boltzmann.streaming import Stream, is_streamed
 from gpugrad.errors import DataError, ParameterError
 
 __all__ = ["SCHEMES", "initialize"]
@@ -32,7 +36,8 @@ def initialize(
     ----------
     model : BoltzmannMachine
         Changed in place.
-    data : array (num_samples, num_visible)
+    data : array (num_samples, num_visible), or a `streaming.Stream`
+        What `fit` reads piece by piece is read block by block here; the result is that of an array.
     rng : Generator, optional
     scheme : {"normal", "uniform"}
         "normal": standard deviation `scale`, 0.01 if None. "uniform": in [-scale, scale], with
@@ -53,6 +58,7 @@ def initialize(
     ParameterError
         For an unknown scheme or a setting out of range.
     """
+    check_boltzmann("initialize", model)
     if scheme not in SCHEMES:
         raise ParameterError(f"initialize: scheme is {scheme!r}, expected one of {SCHEMES}")
     if missing not in ("error", "impute"):
@@ -63,25 +69,45 @@ def initialize(
         )
     generator = default_generator() if rng is None else rng
     with on(model.device):
-        if missing == "impute":
-            data = _completed(data)
-        v = check_data(model, data, function="initialize")
         visible: Any = model.layers[0]
+        before = visible.sample_size, visible._moment
+        params = {name: p.copy() for name, p in visible.params._asdict().items()}
         visible.sample_size = 0
-        visible.online_param_update(v)
+        try:
+            for rows in _pieces(data, missing):
+                visible.online_param_update(check_data(model, rows, function="initialize"))
+        except DataError:
+            visible.sample_size, visible._moment = before
+            visible.set_params(params)
+            raise
         if min_probability is not None:
             if not isinstance(visible, SpinLayer):
                 raise ParameterError(
                     f"initialize: min_probability is {min_probability!r}, expected None for "
                     f"{visible.layer_type} units, which do not have two states"
                 )
-            mean = namespace_for(v).mean(v, axis=0, dtype="float64")
+            mean = visible._moment / visible.sample_size
             visible.set_params({"loc": visible.loc_of_mean(mean, min_probability)})
         for layer in model.layers[1:]:
             layer.reset_params()
         for weights in model.weights:
             _draw(weights, generator, scheme, scale)
     model.enforce_constraints()
+
+
+def _pieces(data: Any, missing: str) -> Iterator[Any]:
+    """The data as one array, or a stream block by block."""
+    if (missing == "impute" and isinstance(data, np.ndarray)) or not is_streamed(data):
+        yield _completed(data) if missing == "impute" else data
+        return
+    if missing == "impute":
+        raise ParameterError(
+            "initialize: missing is 'impute', expected 'error' for data that are read piece by "
+            "piece"
+        )
+    stream = data if isinstance(data, Stream) else Stream(data)
+    for start in range(0, stream.shape[0], stream.block):
+        yield stream.read(start, min(start + stream.block, stream.shape[0]))
 
 
 def _completed(data: Any) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, device_of, get_array_module, on, to_device
 from gpugrad.boltzmann.layers.layer import Layer
-from gpugrad.boltzmann.state import namespace_for, positive_int
+from gpugrad.boltzmann.state import check_values, namespace_for, positive_int
 from gpugrad.errors import ParameterError
 
 __all__ = ["Lateral", "ParamsLateral", "colouring", "unit_size"]
@@ -111,7 +111,7 @@ class Lateral(Layer):
     Raises
     ------
     ParameterError
-        J or `pairs` is not a symmetric matrix without diagonal.
+        J or `pairs` is not a symmetric matrix without diagonal, or J is not finite.
 
     Examples
     --------
@@ -139,6 +139,7 @@ class Lateral(Layer):
             raise ParameterError(
                 f"Lateral: matrix is {J.dtype} of shape {J.shape}, expected real (units, units)"
             )
+        check_values("Lateral", "matrix", J)
         self.num_units = J.shape[0]
         self.unit_size = positive_int("Lateral", "unit_size", unit_size)
         if self.num_units % self.unit_size:

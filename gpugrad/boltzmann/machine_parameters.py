@@ -9,6 +9,7 @@ from gpugrad.boltzmann.layers.layer import Layer, ParamsLayer
 from gpugrad.boltzmann.layers.normalisable import check_partition_function
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.layers.weights import Weights
+from gpugrad.boltzmann.state import check_values
 from gpugrad.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ class MachineParameters:
     def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Replace parameters by copies of the given arrays, named as `parameters` names them.
 
+        It looks at the values, for which it waits for the device.
+
         Raises
         ------
         ParameterError
-            For an unknown name or another shape; then nothing is replaced.
+            For an unknown name, another shape, NaN or infinite values; then nothing is replaced.
         NoPartitionFunctionError
             With these values the machine has no partition function; nothing is replaced either.
         """
@@ -95,6 +98,7 @@ class MachineParameters:
                 raise ParameterError(
                     f"set_parameters: {name} has shape {shape}, expected {tuple(own[name].shape)}"
                 )
+            check_values("set_parameters", name, value)
             part, field = name.rsplit(".", 1)
             by_part.setdefault(part, {})[field] = value
         parts = dict(self.parts())
@@ -121,7 +125,10 @@ class MachineParameters:
         if dtype is not None:
             for _, part in other.parts():
                 part.convert(dtype=dtype)
-        other.set_parameters(self.parameters())
+        # not `set_parameters`: a copy takes the values as they are
+        for (_, part), (_, twin) in zip(self.parts(), other.parts(), strict=True):
+            twin.set_params(part.params._asdict())
+        other._check("copy")
         return other
 
     # ---- steps

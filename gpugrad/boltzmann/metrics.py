@@ -15,7 +15,7 @@ from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.layers.energy_layer import EnergyLayer
 from gpugrad.boltzmann.layers.potts import PottsLayer
 from gpugrad.boltzmann.layers.spin import SpinLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import State, check_data, check_rng, namespace_for
 from gpugrad.errors import ParameterError
 
@@ -89,6 +89,7 @@ def pseudo_likelihood(
         raise ParameterError(
             f"pseudo_likelihood: method is {method!r}, expected 'auto', 'exact' or 'stochastic'"
         )
+    check_boltzmann("pseudo_likelihood", model)
     model._summable("pseudo_likelihood")
     if not has_pseudo_likelihood(model):
         raise ParameterError(
@@ -195,6 +196,7 @@ def reconstruction_error(model: BoltzmannMachine, data: Any, rng: Generator | No
     -------
     float
     """
+    check_boltzmann("reconstruction_error", model)
     if model.num_layers == 1:
         raise ParameterError(
             f"reconstruction_error: {model!r} has no hidden units, expected two or more layers"

@@ -519,6 +519,16 @@ class BoltzmannMachine(MachineParameters):
         )
 
 
+def check_boltzmann(function: str, model: Any) -> None:
+    """Raise a ParameterError unless this is a `BoltzmannMachine`."""
+    if not isinstance(model, BoltzmannMachine):
+        own = "; an EnergyMachine has log_partition and log_likelihoods as methods"
+        raise ParameterError(
+            f"{function}: the machine is of type {type(model).__name__}, expected a "
+            f"BoltzmannMachine" + own * hasattr(model, "log_partition")
+        )
+
+
 def layers_of(
     function: str, kinds: Sequence[tuple[str, int]], *, dtype: Any, device: Any
 ) -> list[UnitLayer]:
@@ -526,6 +536,11 @@ def layers_of(
     check_dtype(function, dtype)
     found = []
     for name, size in kinds:
+        if str(name).lower().partition(":")[0] == "potts":
+            raise ParameterError(
+                f"{function}: units are {name!r}, expected units without a number of states: "
+                "BoltzmannMachine([PottsLayer(sites, states), ...]) makes machines of Potts units"
+            )
         kind: Any = get(name)
         if not issubclass(kind, UnitLayer):
             raise ParameterError(f"{function}: {kind.__name__} is not a layer of units")

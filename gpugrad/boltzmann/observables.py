@@ -92,12 +92,24 @@ def overlap(first: Any, second: Any) -> Any:
     Parameters
     ----------
     first, second : array (num_samples, num_units)
-        States of independent copies (replicas), or a state and a pattern.
+        States of independent copies (replicas), or a state and a pattern, (num_units,).
 
     Returns
     -------
     array (num_samples,)
+
+    Raises
+    ------
+    ParameterError
+        Shapes that do not fit.
     """
+    a, b = (tuple(getattr(x, "shape", ())) for x in (first, second))
+    rows = {shape[0] for shape in (a, b) if len(shape) == 2}
+    if {len(a), len(b)} not in ({2}, {1, 2}) or a[-1] != b[-1] or len(rows - {1}) > 1:
+        raise ParameterError(
+            f"overlap: states have shapes {a} and {b}, expected (samples, units) of both, or "
+            "(units,) of one"
+        )
     return namespace_for(first, second).mean(first * second, axis=1)
 
 

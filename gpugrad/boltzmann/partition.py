@@ -34,7 +34,7 @@ import numpy as np
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.host_threads import over_spans
 from gpugrad.backend.rng import Generator, default_generator
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.partition_exact import (
     MAX_ENUMERATED,
     exact_log_partition,
@@ -153,6 +153,7 @@ def _annealed(
     `start` gives the states of the kept layers that some chains go down from; without it they go up
     from the base machine.
     """
+    check_boltzmann(function, model)
     if positive_int(function, "n_chains", n_chains) < 2:
         raise ParameterError(f"{function}: 1 chain, expected at least 2, which an error needs")
     path_betas = _check_betas(function, n_temperatures, betas)
@@ -336,6 +337,7 @@ def raise_(
     Estimate
         `ess` is that of the weights exp(-D).
     """
+    check_boltzmann("raise_", model)
     v = check_data(model, samples, function="raise_", support=True)
 
     def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:
@@ -390,6 +392,7 @@ def reverse_ais(
     DataError
         Samples of another shape, or without the layers that are needed.
     """
+    check_boltzmann("reverse_ais", model)
     states = _check_samples(model, samples)
 
     def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:

@@ -23,7 +23,7 @@ from gpugrad.backend.array_module import asnumpy, get_array_module, on
 from gpugrad.backend.host_threads import over_spans
 from gpugrad.boltzmann.layers.gaussian import GaussianLayer
 from gpugrad.boltzmann.layers.potts import PottsLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import namespace_for
 from gpugrad.errors import ParameterError
 
@@ -66,6 +66,7 @@ def exact_log_partition(model: BoltzmannMachine, *, beta: float = 1.0) -> float:
     >>> round(exact_log_partition(machine), 2)  # nearly 3/2 log 2 pi
     2.76
     """
+    check_boltzmann("exact_log_partition", model)
     if not (isinstance(beta, int | float | np.floating) and 0 < beta < math.inf):
         raise ParameterError(f"exact_log_partition: beta is {beta!r}, expected a positive number")
     bits, listed = _to_list(model)
@@ -82,6 +83,7 @@ def is_enumerable(model: BoltzmannMachine) -> bool:
     ----------
     model : BoltzmannMachine
     """
+    check_boltzmann("is_enumerable", model)
     return _to_list(model)[0] <= MAX_ENUMERATED
 
 

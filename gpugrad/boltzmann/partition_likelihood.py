@@ -1,12 +1,13 @@
 """The log-likelihood of data, given log Z: exact, or bounded from below for deep machines."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, on
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import State, check_data, namespace_for, positive_int
 from gpugrad.errors import ParameterError
 
@@ -74,10 +75,11 @@ def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarra
     Raises
     ------
     ParameterError
-        A machine whose hidden units cannot be summed out.
+        A machine whose hidden units cannot be summed out, a log Z that is not finite.
     DataError
         Wrong width, NaN, or values that are not states of the units.
     """
+    check_boltzmann("log_likelihood", model)
     if not has_marginal(model):
         raise ParameterError(
             f"log_likelihood: the machine has {model.num_layers} layers"
@@ -127,6 +129,7 @@ def likelihood_bounds(
     ----------
     Salakhutdinov and Hinton, "Deep Boltzmann machines", AISTATS 2009, section 3.3.
     """
+    check_boltzmann("likelihood_bounds", model)
     positive_int("likelihood_bounds", "max_steps", max_steps)
     if has_marginal(model):
         return log_likelihoods(model, data, log_z)
@@ -142,6 +145,8 @@ def _number(log_z: Any) -> float:
     value = getattr(log_z, "log_z", log_z)
     if not isinstance(value, int | float | np.floating):
         raise ParameterError(f"log_likelihood: log_z is {log_z!r}, expected a number or Estimate")
+    if not math.isfinite(value):
+        raise ParameterError(f"log_likelihood: log_z is {value}, expected a finite number")
     return float(value)
 
 

@@ -38,7 +38,7 @@ from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.state import (
     check_data,
@@ -47,6 +47,7 @@ from gpugrad.boltzmann.state import (
     namespace_for,
     positive_int,
 )
+from gpugrad.boltzmann.streaming import is_streamed
 from gpugrad.errors import ParameterError
 
 __all__ = ["Module", "compose", "modules", "pretrain"]
@@ -222,10 +223,17 @@ def pretrain(
     DataError
         Data that the units cannot take.
     ParameterError
-        A machine of one layer or with lateral couplings, a setting out of range.
+        A machine of one layer or with lateral couplings, a setting out of range, data that are
+        read piece by piece.
     DivergenceError
         A parameter is no longer finite.
     """
+    check_boltzmann("pretrain", model)
+    if is_streamed(data):
+        raise ParameterError(
+            f"pretrain: data is {type(data).__name__}, expected an array in memory: each module "
+            "learns from what the one below makes of all samples"
+        )
     if model.num_layers < 2 or model.lateral:
         raise ParameterError(
             f"pretrain: {model!r}, expected two or more layers without lateral couplings"

@@ -25,6 +25,14 @@ __all__ = ["METHODS", "make_phases", "method_name"]
 
 METHODS = ("pcd", "cd", "tap")
 
+TEMPERED = {
+    name: f"; parallel tempering is method='pcd' with sampler={sampler}"
+    for name, sampler in (
+        ("pt", "parallel_tempering(betas)"),
+        ("ptt", "parallel_trajectory_tempering()"),
+    )
+}
+
 
 def method_name(method: str | Callable[..., Any]) -> str:
     """The name of a method, or of the function that makes a provider."""
@@ -71,9 +79,10 @@ def make_phases(
     if callable(method):
         return method(model, rng, sampler=sampler, **settings)
     if method not in METHODS:
+        hint = TEMPERED.get(method, "") if isinstance(method, str) else ""
         raise ParameterError(
             f"fit: method is {method!r}, expected one of {list(METHODS)} or a function that makes "
-            "a provider of gradients"
+            "a provider of gradients" + hint
         )
     if sampler is not None and method != "pcd":
         raise ParameterError(

@@ -19,7 +19,7 @@ logistic regression", Annals of Statistics 38 (2010).
 from collections.abc import Mapping
 from typing import Any
 
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import check_visible, namespace_for
 from gpugrad.errors import ParameterError
 from gpugrad.ops.creation import tensor
@@ -50,6 +50,7 @@ def log_pseudo_likelihood(
     ParameterError
         For a machine with hidden layers.
     """
+    check_boltzmann("log_pseudo_likelihood", model)
     if model.num_layers != 1:
         raise ParameterError(
             f"log_pseudo_likelihood: the machine has {model.num_layers} layers, expected 1"

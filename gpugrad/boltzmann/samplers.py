@@ -4,11 +4,14 @@
 never looks at a value on the host, so that it can be queued on a device without waiting.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpugrad.backend.array_module import to_device
+import numpy as np
+
+from gpugrad.backend.array_module import asnumpy, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.model import BoltzmannMachine
@@ -22,7 +25,7 @@ from gpugrad.boltzmann.state import (
 )
 from gpugrad.errors import ParameterError
 
-__all__ = ["GibbsInfo", "Step", "clamp_mask", "clamp_masks", "gibbs", "start_from_data"]
+__all__ = ["Gibbs", "GibbsInfo", "Step", "clamp_mask", "clamp_masks", "gibbs", "start_from_data"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,43 +128,34 @@ def start_from_data(rng: Generator, model: BoltzmannMachine, visible: Any) -> tu
     return State((visible, hidden)), State((visible, mean))
 
 
-def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = False) -> Step:
-    """k sweeps of block Gibbs sampling: even layers given the odd ones, then odd given even.
+@dataclass(frozen=True, eq=False)
+class Gibbs:
+    """What `gibbs` returns: a step that tells its settings.
 
-        h --> v --> h --> v --> h        two layers, k = 2
-        old                     new, with its mean in `info`
-
-    A layer with lateral couplings is swept colour by colour, each block of units that are not
-    coupled given all others; with a dense J that is one unit after the other.
-
-    Parameters
+    Attributes
     ----------
     k : int
-        Sweeps, at least 1.
-    beta : float or array (num_samples, 1), optional
-        Inverse temperatures.
-    clamp : array of bool or dict, optional
-        Units that keep the value they have in the state: a mask (num_visible,) or (num_samples,
-        num_visible) of visible units, or {layer: mask} for any layers, where True holds a whole
-        layer. On the model's device.
-    donate : bool
-        Write the new samples over the arrays of the state that is passed in, which allocates
-        nothing. The caller then uses the returned state only.
-
-    Returns
-    -------
-    step : callable
-        `state, info = step(rng, model, state)`. The entries of even layers need not be given
-        (None) unless they have clamped units or lateral couplings. Memory does not grow with k.
-
-    Raises
-    ------
-    ParameterError
-        k below 1; clamp or beta of a shape that does not fit; a layer is None that has to be given.
+    beta, clamp, donate
+        As given to `gibbs`.
     """
-    positive_int("gibbs", "k", k)
 
-    def step(rng: Generator, model: BoltzmannMachine, state: State) -> tuple[State, GibbsInfo]:
+    k: int
+    beta: Any
+    clamp: Any
+    donate: bool
+
+    def get_config(self) -> dict[str, Any]:
+        """Settings as JSON can hold them, for checkpoints; waits for the device."""
+        clamp = self.clamp
+        if clamp is not None:
+            masks = clamp if isinstance(clamp, Mapping) else {0: clamp}
+            clamp = {str(layer): _told(mask) for layer, mask in masks.items()}
+        return {"name": "gibbs", "k": self.k, "beta": _told(self.beta), "clamp": clamp}
+
+    def __call__(
+        self, rng: Generator, model: BoltzmannMachine, state: State
+    ) -> tuple[State, GibbsInfo]:
+        k, beta, clamp = self.k, self.beta, self.clamp
         check_rng("gibbs", rng)
         check_layers("gibbs", model, state, given=())
         units = list(state)
@@ -177,7 +171,7 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
             for _ in range(k):
                 state = machine.gibbs_sweep(rng, state, beta=beta, masks=masks)
             return state, GibbsInfo(machine.expected(state, held=masks))
-        reusable = [donate] * len(units)
+        reusable = [self.donate] * len(units)
         means: list[Any] = []
 
         def half_sweep(first: int, want_means: bool) -> None:
@@ -215,7 +209,52 @@ def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = Fal
         expected[1::2] = means
         return new, GibbsInfo(State(tuple(expected)))
 
-    return step
+
+def _told(value: Any) -> Any:
+    """A number as it is; of an array its shape and a checksum."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    array = np.asarray(asnumpy(value) if hasattr(value, "shape") else value)
+    if array.ndim == 0:
+        return array.item()
+    return {"shape": list(array.shape), "crc32": zlib.crc32(array.tobytes())}
+
+
+def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = False) -> Gibbs:
+    """k sweeps of block Gibbs sampling: even layers given the odd ones, then odd given even.
+
+        h --> v --> h --> v --> h        two layers, k = 2
+        old                     new, with its mean in `info`
+
+    A layer with lateral couplings is swept colour by colour, each block of units that are not
+    coupled given all others; with a dense J that is one unit after the other.
+
+    Parameters
+    ----------
+    k : int
+        Sweeps, at least 1.
+    beta : float or array (num_samples, 1), optional
+        Inverse temperatures.
+    clamp : array of bool or dict, optional
+        Units that keep the value they have in the state: a mask (num_visible,) or (num_samples,
+        num_visible) of visible units, or {layer: mask} for any layers, where True holds a whole
+        layer. On the model's device.
+    donate : bool
+        Write the new samples over the arrays of the state that is passed in, which allocates
+        nothing. The caller then uses the returned state only.
+
+    Returns
+    -------
+    step : callable
+        `state, info = step(rng, model, state)`. The entries of even layers need not be given
+        (None) unless they have clamped units or lateral couplings. Memory does not grow with k.
+
+    Raises
+    ------
+    ParameterError
+        k below 1; clamp or beta of a shape that does not fit; a layer is None that has to be given.
+    """
+    return Gibbs(positive_int("gibbs", "k", k), beta, clamp, donate)
 
 
 def _check_given(model: BoltzmannMachine, units: list[Any], masks: Mapping[int, Any]) -> None:

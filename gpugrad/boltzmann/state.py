@@ -21,6 +21,7 @@ __all__ = [
     "check_layers",
     "check_rng",
     "check_sample_weight",
+    "check_values",
     "check_visible",
     "namespace_for",
     "positive_int",
@@ -179,6 +180,13 @@ def check_finite(function: str, arrays: Mapping[str, Any], where: str) -> None:
             )
 
 
+def check_values(function: str, name: str, values: Any) -> None:
+    """Refuse parameters that are NaN or infinite; waits for the device."""
+    xp = namespace_for(values)
+    if not bool(xp.all(xp.isfinite(values))):
+        raise ParameterError(f"{function}: {name} has NaN or infinite values, expected finite ones")
+
+
 def check_sample_weight(function: str, sample_weight: Any, num_samples: int) -> None:
     """Raise a ParameterError unless the weights are None or of shape (num_samples,)."""
     shape = None if sample_weight is None else tuple(getattr(sample_weight, "shape", ()))
@@ -289,16 +297,18 @@ def check_data(
     layer.check_rows(data, function)
     states_only = bool(layer.support) and (support or data.dtype.kind in "biu")
     if states_only and not bool(xp.all(_is_state(xp, data, layer.support))):
+        bits = layer.support == (-1.0, 1.0) and bool(xp.all((data == 0) | (data == 1)))
+        hint = "; of 0 and 1 they are 2*x - 1" if bits else ""
         known = " and ".join(f"{s:g}" for s in layer.support)
         if data.dtype.kind != "f":
             # 0 and 1 meant for Bernoulli units would pass for means of Ising units
             raise DataError(
                 f"{function}: data of {data.dtype} has values that are no states of "
-                f"{layer.layer_type} units, expected {known}, or means as floats"
+                f"{layer.layer_type} units, expected {known}, or means as floats{hint}"
             )
         raise DataError(
             f"{function}: data has values between {low:g} and {high:g}; the probability of a "
-            f"sample is defined for the states {known} only"
+            f"sample is defined for the states {known} only{hint}"
         )
     if str(data.dtype) != str(model.dtype):
         data = data.astype(model.dtype)

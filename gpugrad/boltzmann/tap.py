@@ -36,7 +36,13 @@ from gpugrad.backend.array_module import asnumpy, device_of, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.gradient_util import Gradient
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.state import check_data, check_sample_weight, namespace_for, positive_int
+from gpugrad.boltzmann.state import (
+    check_data,
+    check_sample_weight,
+    check_values,
+    namespace_for,
+    positive_int,
+)
 from gpugrad.boltzmann.tap_sweeps import (
     FACTORS,
     TapSweeps,
@@ -272,6 +278,11 @@ class TapResult:
         ----------
         tolerance : float
             Rows count as one minimum when no magnetisation differs by more.
+
+        Returns
+        -------
+        TapResult
+            Without rows where none converged.
         """
         if not tolerance > 0:
             raise ParameterError(f"distinct: tolerance is {tolerance!r}, expected a number above 0")
@@ -292,12 +303,12 @@ class TapResult:
         ConvergenceError
             No row converged.
         """
-        converged = asnumpy(self.converged)
+        converged, residual = asnumpy(self.converged), asnumpy(self.residual)
         if not converged.any():
+            smallest = f" (smallest residual {residual.min():.2g})" if residual.size else ""
             raise ConvergenceError(
-                f"log_partition: none of {len(converged)} rows converged in {self.steps} sweeps "
-                f"(smallest residual {float(asnumpy(self.residual).min()):.2g}), expected one: "
-                "take more sweeps, more damping or method='descent'"
+                f"log_partition: none of {len(converged)} rows converged in {self.steps} sweeps"
+                f"{smallest}, expected one: take more sweeps, more damping or method='descent'"
             )
         return -float(asnumpy(self.free_energy)[converged].min())
 
@@ -312,6 +323,8 @@ def _first_units(
     if seeds is not None:
         given = list(_units(seeds))
         _check_shapes("tap_magnetizations", model, given)
+        for i, m in enumerate(given):
+            check_values("tap_magnetizations", f"seed of layer {i}", m)
     rows = []
     for i, layer in enumerate(layers):
         parts = [to_device(given[i], model.device)] if given else []

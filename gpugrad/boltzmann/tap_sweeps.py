@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.boltzmann.layers.spin import SpinLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.state import namespace_for
 from gpugrad.errors import ParameterError
 from gpugrad.primitives.gibbs import wide_type
@@ -39,7 +39,8 @@ HALVINGS = 10
 
 def check_machine(function: str, model: BoltzmannMachine, order: int = 2) -> None:
     """Raise a ParameterError unless the machine has a TAP free energy of this order."""
-    if getattr(model, "lateral", None):
+    check_boltzmann(function, model)
+    if model.lateral:
         raise ParameterError(
             f"{function}: {model!r} has couplings inside a layer, expected none: they close "
             "triangles, which the expansion leaves out"

@@ -21,6 +21,7 @@ Fields 82 (1989).
 """
 
 import math
+import warnings
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, namespace_for
 from gpugrad.errors import CheckpointError, DataError, ParameterError
 
-__all__ = ["Samples", "check_block", "check_weights", "watched_rows"]
+__all__ = ["Samples", "check_block", "check_weights", "warn_of_bits", "watched_rows"]
 
 WATCHED_SAMPLES = 1000
 """Training samples on which the figures of the log are computed."""
@@ -267,6 +268,20 @@ def check_block(model: BoltzmannMachine, data: Any) -> Any:
             layer.check_rows(data, "fit")
             return to_device(data, model.device)
     return check_data(model, data, function="fit")
+
+
+def warn_of_bits(model: BoltzmannMachine, rows: Any) -> None:
+    """Warn where data of Ising units are 0 and 1 throughout, which as floats are means."""
+    if model.layers[0].support != (-1.0, 1.0) or rows.dtype.kind != "f":
+        return
+    zero = rows == 0
+    if bool(zero.any()) and bool((zero | (rows == 1)).all()):
+        warnings.warn(
+            "fit: all data are 0 or 1, which Ising units take as means, 0 as that of a fair coin; "
+            "expected -1 and 1: states are 2*x - 1",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_weights(sample_weight: Any, n: int, model: BoltzmannMachine) -> Any:

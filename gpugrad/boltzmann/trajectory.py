@@ -28,7 +28,7 @@ import numpy as np
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
-from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.swaps import (
@@ -71,6 +71,7 @@ def independent_machine(model: BoltzmannMachine, data: Any = None) -> BoltzmannM
     BoltzmannMachine
         A copy; `model` is left alone.
     """
+    check_boltzmann("independent_machine", model)
     base = model.copy()
     for name, array in base.parameters().items():
         if not name.startswith("layers."):
@@ -167,6 +168,7 @@ class Trajectory:
 
 def _check_machines(function: str, model: BoltzmannMachine, machines: Sequence[Any]) -> None:
     """Raise unless the machines have the layers and shapes of the model."""
+    check_boltzmann(function, model)
     expected = _signature(model)
     for i, machine in enumerate(machines):
         if not isinstance(machine, BoltzmannMachine):

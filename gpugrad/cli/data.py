@@ -10,7 +10,7 @@ from gpugrad.boltzmann.streaming import Stream, open_stream
 from gpugrad.cli.machine import potts_states
 from gpugrad.errors import DataError, ParameterError
 
-__all__ = ["likelihood_label", "read", "some_rows", "split_of", "stream_of", "test_of"]
+__all__ = ["likelihood_label", "own_data", "read", "some_rows", "split_of", "stream_of", "test_of"]
 
 SOME = 1000
 """Samples of a stream on which a likelihood is measured where no test set is given."""
@@ -164,6 +164,28 @@ def test_of(data: str, test: str | None) -> tuple[str, str]:
     if test is not None:
         return test, "test"
     return data, "test" if data == "mnist" else "train"
+
+
+def own_data(trained: dict[str, Any], unit: str) -> tuple[str, str, Any]:
+    """What a run with these settings is measured on: (name, split, samples).
+
+    Its test set, or what it was trained on: without the samples of --holdout, and of those with
+    missing values the complete ones.
+    """
+    name, split = test_of(trained["data"], trained.get("test"))
+    how: dict[str, Any] = {"unit": unit, "threshold": trained.get("threshold")}
+    if trained.get("test") is not None:
+        return name, split, read(name, split=split, **how)
+    # the key belongs to the training file
+    how["key"] = trained.get("data_key")
+    if trained.get("stream"):
+        return name, split, some_rows(stream_of(name, **how))
+    found = read(name, split=split, **how)
+    if trained.get("holdout") and name != "mnist":
+        found = found[: -trained["holdout"]]
+    if trained.get("missing") == "impute" and found.dtype.kind == "f":
+        found = found[~np.isnan(found).any(axis=1)]
+    return name, split, found
 
 
 def split_of(name: str, trained: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from gpugrad.boltzmann.partition import (
 )
 from gpugrad.boltzmann.state import check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import likelihood_label, read, some_rows, split_of, stream_of, test_of
+from gpugrad.cli.data import likelihood_label, own_data, read, split_of, test_of
 from gpugrad.cli.machine import import_units, unit_of
 from gpugrad.cli.progress import stage
 from gpugrad.cli.settings import THRESHOLD_HELP
@@ -200,6 +200,12 @@ def tell(console: Console, found: dict[str, Any]) -> None:
         console.print(
             f"the two sides are {gap:.1f} nats apart: take more --temperatures for a closer bracket"
         )
+    elif gap < -3 * math.hypot(high["error"] or 0.0, low["error"] or 0.0):
+        # RAISE bounds the annealing process, which is not the machine yet
+        console.print(
+            f"the conservative side lies {-gap:.1f} nats above the other, so neither is near the "
+            "truth: take more --temperatures"
+        )
 
 
 def _error(side: dict[str, Any]) -> str:
@@ -232,22 +238,12 @@ def evaluate(
     trained = model_info(path).get("metadata", {}).get("settings", {})
     if data is None and not trained:
         raise ParameterError(f"evaluate: {path} does not name its data, expected an argument DATA")
+    unit = unit_of(machine.layers[0])
     if data is None:
-        name, split = test_of(trained["data"], trained.get("test"))
-        # the key belongs to the training file, as in `train`
-        data_key = None if trained.get("test") else trained.get("data_key")
-        threshold = trained.get("threshold")
+        name, _, test = own_data(trained, unit)
     else:
         name, split = test_of(data, None)
-    unit = unit_of(machine.layers[0])
-    streamed = data is None and trained.get("stream") and not trained.get("test")
-    if streamed:
-        test = some_rows(stream_of(name, unit=unit, key=data_key, threshold=threshold))
-    else:
         test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
-    if data is None and trained.get("missing") == "impute" and test.dtype.kind == "f":
-        # as in training: of complete samples
-        test = test[~np.isnan(test).any(axis=1)]
     check_annealing("evaluate", machine, test, temperatures, ("chains", chains))
     base = test
     if name == "mnist":

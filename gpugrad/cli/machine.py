@@ -17,8 +17,7 @@ from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers import EnergyLayer, PottsLayer, UnitLayer, Weights, get
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.sparsity import SparsityTarget
-from gpugrad.boltzmann.state import check_data, positive_int
-from gpugrad.boltzmann.streaming import Stream
+from gpugrad.boltzmann.state import positive_int
 from gpugrad.cli.settings import TrainSettings
 from gpugrad.errors import ParameterError
 
@@ -257,20 +256,4 @@ def start_machine(
         "min_probability": settings.min_probability,
         "missing": settings.missing,
     }
-    if not isinstance(data, Stream):
-        initialize(model, data, rng, **how)
-        return
-    # the visible layer is fitted to all blocks: any split of the data gives the same parameters
-    blocks = range(0, data.shape[0], data.block)
-    initialize(model, data.read(0, min(data.block, data.shape[0])), rng, **how)
-    if settings.min_probability is not None and len(blocks) > 1:
-        raise ParameterError(
-            f"train: min_probability is {settings.min_probability}, expected none with --stream"
-        )
-    visible: Any = model.layers[0]
-    visible.sample_size = 0
-    with on(model.device):
-        for start in blocks:
-            rows = data.read(start, min(start + data.block, data.shape[0]))
-            visible.online_param_update(check_data(model, rows, function="train"))
-    model.enforce_constraints()
+    initialize(model, data, rng, **how)

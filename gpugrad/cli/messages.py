@@ -39,12 +39,13 @@ OPTIONS = {name: name.replace("_", "-") for name in SAME} | OTHERS
 """The option that sets what the library calls by another name, or by the same one."""
 
 HINTS = (
-    ("data has NaN", "; missing values are summed out with --missing impute"),
+    (": data has NaN", "; missing values are summed out with --missing impute"),
     ("a class of one's own has to be", "; --module imports it"),
     (
         "values between 0 and 1; the probability",
         "; grey values become states with --threshold 0.5",
     ),
+    ("2*x - 1", "; --threshold 0.5 makes these"),
     (": --threshold is", "; grey values 0..255 of 8-bit data are divided by 255 first"),
 )
 

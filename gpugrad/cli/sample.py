@@ -9,14 +9,14 @@ import typer
 from gpugrad.backend.array_module import asnumpy, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets
-from gpugrad.boltzmann.checkpoint import load_model
+from gpugrad.boltzmann.checkpoint import load_model, model_info
 from gpugrad.boltzmann.layers import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.pictures import image_shape
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import read, test_of
+from gpugrad.cli.data import own_data, read, test_of
 from gpugrad.cli.drawing import draw_states, joint_states, pixels, visible_means
 from gpugrad.cli.evaluate import MODULE_HELP, model_path
 from gpugrad.cli.machine import import_units, unit_of
@@ -50,8 +50,8 @@ def clamp_mask_of(text: str, n_visible: int, shape: tuple[int, int] | None) -> n
         return grid.reshape(-1)[:n_visible]
     if not Path(text).exists():
         raise ParameterError(
-            f"sample: clamp {text!r}, expected 'top half' (bottom, left, right) or the file of a "
-            "mask"
+            f"sample: clamp {text!r}: no such file, expected 'top half' (bottom, left, right) or "
+            "the file of a mask"
         )
     mask = datasets.load(text).reshape(-1)
     if mask.size != n_visible:
@@ -122,12 +122,16 @@ def sample(
     sweeps: Annotated[int, typer.Option(help="Gibbs sweeps of each chain.")] = 1000,
     clamp: Annotated[
         str | None,
-        typer.Option(help="Pixels held at those of data: 'top half', ..., or a file with a mask."),
+        typer.Option(
+            help="Pixels held at those of the first N rows of data: 'top half', ..., or a file "
+            "with a mask."
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Where held pixels, or else the starting states, come from (mnist: test)."
+            help="Where held pixels, or else the starting states (rows at random), come from "
+            "(mnist: test). For held ones the run's test set, or its own data, if left out."
         ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help=f"For --data. {THRESHOLD_HELP}")] = None,
@@ -142,7 +146,10 @@ def sample(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
-    """Draw samples by block Gibbs sampling, from random states or with pixels held."""
+    """Draw samples by block Gibbs sampling, from random states or with pixels held.
+
+    Sample i has the pixels of row i, from the first row again where there are too few.
+    """
     n, sweeps = positive_int("sample", "n", n), positive_int("sample", "sweeps", sweeps)
     import_units("sample", module)
     path = model_path(model)
@@ -166,9 +173,14 @@ def sample(
         held = clamp_mask_of(clamp, sites, shape)
         # all columns of a Potts site are held, or none
         mask = to_device(np.repeat(held, layer.num_units // sites), machine.device)
-    start = None
+    start, held_at = None, ""
     if data is not None or clamp is not None:
-        start = _start(machine, data or "mnist", threshold, n, rng)
+        origin, rows = _rows(machine, path, data, threshold)
+        picked = np.arange(len(rows)) if clamp else rng.split("start").permutation(len(rows))
+        # chains beyond the number of rows start at rows that were used before
+        start = check_data(machine, rows[np.resize(picked, n)], function="sample", support=True)
+        first = f"{'all' if n >= len(rows) else 'the first'} {min(n, len(rows))} rows of {origin}"
+        held_at = f", {clamp} held at {first}" if clamp else ""
     state, mean = draw(machine, rng, n, sweeps, start=start, mask=mask)
     if output.suffix == ".png":
         title = f"{n} chains after {sweeps:,} Gibbs sweeps" + (f", {clamp} held" if clamp else "")
@@ -180,15 +192,22 @@ def sample(
             np.save(output, states)
         else:
             np.savez_compressed(output, data=states)
-    out().print(f"{n} samples in {output}")
+    out().print(f"{n} samples in {output}{held_at}")
 
 
-def _start(
-    model: BoltzmannMachine, name: str, threshold: float | None, n: int, rng: Generator
-) -> Any:
-    """n random rows of a data set, as states of the visible units."""
+def _rows(
+    model: BoltzmannMachine, path: Path, name: str | None, threshold: float | None
+) -> tuple[str, Any]:
+    """A data set as states of the visible units, and what it is called: the run's own if None."""
     unit = unit_of(model.layers[0])
-    rows = read(name, split=test_of(name, None)[1], unit=unit, threshold=threshold)
-    picked = rng.split("start").permutation(len(rows))
-    # chains beyond the number of rows start at rows that were used before
-    return check_data(model, rows[np.resize(picked, n)], function="sample", support=True)
+    if name is not None:
+        split = test_of(name, None)[1]
+        rows = read(name, split=split, unit=unit, threshold=threshold)
+    else:
+        trained = model_info(path).get("metadata", {}).get("settings", {})
+        if not trained:
+            raise ParameterError(f"sample: {path} does not name its data, expected --data")
+        if threshold is not None:
+            trained = {**trained, "threshold": threshold}
+        name, split, rows = own_data(trained, unit)
+    return f"{name} ({split})" if name == "mnist" else name, rows

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -259,7 +260,12 @@ def updated(settings: TrainSettings, values: dict[str, Any], source: str) -> Tra
     taken: dict[str, Any] = {}
     for name, value in values.items():
         if name not in hints:
-            raise ParameterError(f"{source}: unknown setting {name!r}, known are {sorted(hints)}")
+            near = get_close_matches(name, hints, 1, cutoff=0.5)
+            expected = f"{near[0].replace('_', '-')!r} or another" if near else "an"
+            raise ParameterError(
+                f"{source}: unknown setting {name!r}, expected {expected} option of `gpugrad train "
+                "--help`"
+            )
         many = get_origin(hints[name]) is tuple
         kinds = get_args(hints[name])[: 1 if many else None] or (hints[name],)
         expected = " or ".join(kind.__name__ for kind in kinds) + " or a list of them" * many

@@ -1,6 +1,7 @@
 """`gpugrad train`: from data to a trained machine, its pictures and its likelihood."""
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,15 @@ from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import check_data
 from gpugrad.boltzmann.streaming import Stream
 from gpugrad.cli.app import command, out
-from gpugrad.cli.data import likelihood_label, read, some_rows, split_of, stream_of, test_of
+from gpugrad.cli.data import (
+    likelihood_label,
+    own_data,
+    read,
+    some_rows,
+    split_of,
+    stream_of,
+    test_of,
+)
 from gpugrad.cli.drawing import draw_states, last_chains, pixels, sample_sweeps, visible_means
 from gpugrad.cli.evaluate import check_annealing, measure, tell
 from gpugrad.cli.machine import (
@@ -36,6 +45,7 @@ from gpugrad.cli.machine import (
     sparsity_of,
     start_machine,
 )
+from gpugrad.cli.messages import for_options
 from gpugrad.cli.progress import TrainingProgress, clock
 from gpugrad.cli.settings import (
     TrainSettings,
@@ -46,7 +56,7 @@ from gpugrad.cli.settings import (
     with_settings,
 )
 from gpugrad.cli.trainers import check_relevance, early_stopping, method_of, optimizer_of, sweeps
-from gpugrad.errors import DataError, DivergenceError, ParameterError
+from gpugrad.errors import CheckpointError, DataError, DivergenceError, ParameterError
 
 __all__ = ["build", "run_training", "train"]
 
@@ -132,7 +142,8 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
     model = build_machine(settings, data.shape[1], place, rng)
     _check_pretraining(settings, model)
     image_shape(pixels(model), parse_shape(settings.image_shape))
-    with on(place):
+    with on(place), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)  # told below, in one line
         start_machine(model, data, rng, settings)
         trainer = Trainer(
             model,
@@ -153,6 +164,8 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
             mean_field_steps=settings.mean_field_steps,
             rng=rng,
         )
+    for warning in told:
+        typer.echo(f"gpugrad: warning: {for_options('train', str(warning.message))}", err=True)
     stopping = early_stopping(settings, model, validation, _base_of(trainer))
     trainer.callbacks = [] if stopping is None else [stopping]
     held_out = _held_out(settings, trainer) if settings.evaluate else None
@@ -217,23 +230,40 @@ def _base_of(trainer: Trainer) -> Any:
 
 
 def _held_out(settings: TrainSettings, trainer: Trainer) -> Any:
-    name, split = test_of(settings.data, settings.test)
-    how: dict[str, Any] = {"unit": settings.visible_units, "threshold": settings.threshold}
-    if settings.test is None and isinstance(trainer.data, Stream):
+    """Data of the final likelihood; None where those to train on are grey, which have none."""
+    model = trainer.model
+    if settings.test is not None:
+        # found now, not after an hour of training
+        try:
+            found = own_data(asdict(settings), settings.visible_units)[2]
+            check_data(model, found, function="train", support=True)
+        except DataError as error:
+            what = str(error).partition(": ")[2]
+            if settings.test in what:
+                raise
+            test = f"--test {settings.test}"
+            what = f"{test}: {what}".replace(f"{test}: data ", f"{test} ")
+            raise DataError(f"train: {what}") from error
+        return found
+    if isinstance(trainer.data, Stream):
         found = some_rows(trainer.data)
     else:
-        key = settings.data_key if settings.test is None else None
-        found = read(name, split=split, key=key, **how)
-    if settings.test is None and settings.missing == "impute" and found.dtype.kind == "f":
-        found = found[~np.isnan(found).any(axis=1)]
-        if not len(found):
-            raise DataError(
-                "train: no sample is complete, expected --test or --no-evaluate: the likelihood "
-                "is that of complete samples"
-            )
-    # found now, not after an hour of training
-    check_data(trainer.model, found, function="train", support=True)
-    return found
+        found = own_data(asdict(settings), settings.visible_units)[2]
+    if not len(found):
+        raise DataError(
+            "train: no sample is complete, expected --test or --no-evaluate: the likelihood "
+            "is that of complete samples"
+        )
+    check_data(model, found, function="train")
+    return found if _are_states(model, found) else None
+
+
+def _are_states(model: Any, data: Any) -> bool:
+    try:
+        check_data(model, data, function="train", support=True)
+    except DataError:  # they passed as means
+        return False
+    return True
 
 
 def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -258,6 +288,15 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def _check_seed(trainer: Trainer, settings: TrainSettings, folder: Path) -> None:
+    """Refuse to go on with another seed: the checkpoint's would go on deciding."""
+    if trainer.rng.key != Generator(settings.seed).key:
+        was = from_folder(folder / "settings.json").get("seed", "another one")
+        raise CheckpointError(
+            f"train: the checkpoint was made with seed {was}, expected {settings.seed}"
+        )
+
+
 def run_training(
     settings: TrainSettings, console: Console, *, resume: bool = False, overwrite: bool = False
 ) -> int:
@@ -269,6 +308,7 @@ def run_training(
     going_on = resume and checkpoint.exists()
     if going_on:
         trainer.load_state_dict(*load_checkpoint(checkpoint))
+        _check_seed(trainer, settings, folder)
     # checked before anything is written
     writer = CheckpointWriter(checkpoint, settings.checkpoint_seconds)
     stopper = StopOnSignal()
@@ -356,7 +396,13 @@ def _finish(
     name, _ = test_of(settings.data, settings.test)
     split = split_of(name, asdict(settings))
     _save(trainer, settings, folder, found)  # whatever stops the evaluation, the model is there
-    if settings.evaluate:
+    if settings.evaluate and held_out is None:
+        known = " and ".join(f"{s:g}" for s in model.layers[0].support)
+        console.print(
+            f"no log-likelihood: it is defined for the states {known} only, and the data have "
+            "other values; --threshold makes states of grey ones, --test names a file of states"
+        )
+    elif settings.evaluate:
         found = measure(
             model,
             held_out,

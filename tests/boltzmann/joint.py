@@ -1,6 +1,7 @@
 """Machines of any depth, with couplings inside layers, by brute force: all joint states.
 
 Plain NumPy in float64 and nothing of gpugrad. Energies are loops over units and couplings.
+`grid_machines` has continuous units too, and one axis a layer.
 """
 
 from itertools import product

@@ -1,5 +1,7 @@
 """Every public call refuses what it cannot work with, and says by name what came and what fits."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from gpugrad.boltzmann import (
     ais,
     classification_rbm,
     driven_gibbs,
+    fit,
     gibbs,
     log_likelihood,
     parallel_tempering,
@@ -23,6 +26,7 @@ from gpugrad.boltzmann.layers import BernoulliLayer, ExponentialLayer, GaussianL
 from gpugrad.boltzmann.observables import magnetisation
 from gpugrad.boltzmann.pseudo import log_pseudo_likelihood
 from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.streaming import Stream
 from gpugrad.boltzmann.tap import tap_derivatives
 from gpugrad.errors import DataError, DivergenceError, NoPartitionFunctionError, ParameterError
 
@@ -226,6 +230,10 @@ CALLS = {
         "Centering.for_model: data has shape",
     ),
     "log Z": (lambda: log_likelihood(machine(), V, None), "log_z is None, expected a number"),
+    "log Z of nan": (
+        lambda: log_likelihood(machine(), V, float("nan")),
+        "log_z is nan, expected a finite number",
+    ),
     "betas of two axes": (
         lambda: ais(machine(), betas=np.ones((2, 2))),
         r"ais: betas are float64 of shape \(2, 2\)",
@@ -253,8 +261,29 @@ CALLS = {
         lambda: pretrain(deep(), V, learning_rate=float("inf")),
         "pretrain: learning_rate is inf",
     ),
+    "pre-training on a stream": (
+        lambda: pretrain(deep(), Stream(V)),
+        "pretrain: data is Stream, expected an array in memory",
+    ),
     "pre-training by a seed": (lambda: pretrain(deep(), V, rng=3), "pretrain: rng is 3"),
     # training
+    "tempering as a method": (
+        lambda: fit(machine(), V, method="pt"),
+        r"fit: method is 'pt', .*; parallel tempering is method='pcd' with "
+        r"sampler=parallel_tempering\(betas\)",
+    ),
+    "potts units of an RBM": (
+        lambda: RBM(6, 3, visible="potts:3"),
+        r"RBM: units are 'potts:3', expected .* BoltzmannMachine\(\[PottsLayer\(sites, states\)",
+    ),
+    "bits as integers for spins": (
+        lambda: fit(ising(), np.array([[0, 1, 1, 0]])),
+        r"no states of ising units, expected -1 and 1, .*; of 0 and 1 they are 2\*x - 1",
+    ),
+    "likelihood of bits of spins": (
+        lambda: log_likelihood(ising(), np.array([[0.0, 1, 1, 0]]), 0.0),
+        r"defined for the states -1 and 1 only; of 0 and 1 they are 2\*x - 1",
+    ),
     "optimizer": (lambda: Trainer(machine(), V, optimizer=3), "optimizer is 3, expected Optimizer"),
     "sparsity": (lambda: Trainer(machine(), V, sparsity=3), "sparsity is 3, expected"),
     "largest": (lambda: Trainer(machine(), V, largest="a"), "largest is 'a', expected a number"),
@@ -267,6 +296,39 @@ def test_bad_input_is_refused_by_name(case):
     call, message = CALLS[case]
     with pytest.raises((ParameterError, DataError), match=message):
         call()
+
+
+def test_a_learning_rate_is_called_schedule():
+    with pytest.raises(TypeError, match="fit: got learning_rate=0.1, expected schedule=: a rate"):
+        fit(machine(), V, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_bits_for_ising_units_are_warned_of_once(streamed):
+    bits = np.random.default_rng(0).integers(0, 2, (20, 4)).astype("float32")
+    settings = {"epochs": 2, "batch_size": 5, "rng": Generator(0)}
+
+    def warned(data):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            fit(ising(), Stream(data) if streamed else data, **settings)
+        return [str(w.message) for w in found if w.category is UserWarning]
+
+    (message,) = warned(bits)
+    assert message.startswith("fit: all data are 0 or 1") and "2*x - 1" in message
+    # states, means that are not all bits, and the one state that both have
+    for data in (2 * bits - 1, np.where(bits == 0, 0.25, bits), np.ones_like(bits)):
+        assert not warned(data.astype("float32"))
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_starting_parameters_that_cannot_be_trained_are_blamed(value):
+    model = machine()
+    model.weights[0].params.matrix[0, 0] = value
+    with pytest.raises(
+        DivergenceError, match="at step 0: the machine's starting parameters are not fit or too"
+    ):
+        fit(model, V)
 
 
 def test_a_rate_that_becomes_negative_is_refused_and_changes_nothing():

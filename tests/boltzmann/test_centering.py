@@ -5,6 +5,9 @@ import pytest
 
 from gpugrad.boltzmann.centering import Centering
 from gpugrad.boltzmann.gradient_util import named_arrays
+from gpugrad.boltzmann.layers import get
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.state import State
 from gpugrad.errors import ParameterError
 
 from .enumeration import Enumerated
@@ -116,7 +119,42 @@ def test_an_update_moves_by_rate_towards_the_batch(xp):
     )
 
 
+def test_an_update_with_weights_is_that_with_repeated_samples():
+    draw = np.random.default_rng(0)
+    v, h = draw.random((3, 4)), draw.random((3, 2))
+    weighted, repeated = (Centering(np.zeros(4), np.ones(2), rate=0.3) for _ in range(2))
+    weighted.update(State((v, h)), sample_weight=np.array([1, 3, 2]) / 6)
+    rows = [0, 1, 1, 1, 2, 2]
+    repeated.update(State((v[rows], h[rows])))
+    for a, b in zip(weighted.offsets, repeated.offsets, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-15)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
 def test_a_rate_outside_zero_and_one_is_refused(rate):
     with pytest.raises(ParameterError, match="Centering: rate"):
         Centering(np.zeros(2), np.zeros(2), rate=rate)
+
+
+@pytest.mark.parametrize("kinds", [("ising", "bernoulli", "exponential"), ("bernoulli",) * 4])
+def test_centred_gradient_of_a_deep_machine_is_that_in_centred_parameters(kinds):
+    """With b' fixed, loc changes with W: of a field, what W o of each neighbour takes from it."""
+    layers = [get(kind)(3, dtype="float64", device="cpu") for kind in kinds]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    draw = np.random.default_rng(4)
+    data, free = (State(tuple(draw.random((n, 3)) for _ in kinds)) for n in (5, 4))
+    offsets = [draw.random(3) for _ in kinds]
+    got = Centering(*offsets).gradient(model, data, free)
+    plain = [host(x.loc).copy() for x in model.gradient(data, free).layers]
+    for i in range(len(kinds) - 1):
+        W = np.zeros((3, 3))
+        for state, sign in ((data, -1), (free, 1)):
+            for lower, upper in zip(state[i], state[i + 1], strict=True):
+                row = np.outer(lower - offsets[i], upper - offsets[i + 1])
+                W += sign * row / len(state[i])
+        np.testing.assert_allclose(got.weights[i].matrix, W, atol=1e-14)
+        # the energy has -loc s, but +loc s for exponential units
+        for j, step in ((i, W @ offsets[i + 1]), (i + 1, offsets[i] @ W)):
+            plain[j] -= -step if kinds[j] == "exponential" else step
+    for found, expected in zip(got.layers, plain, strict=True):
+        np.testing.assert_allclose(found.loc, expected, atol=1e-13)

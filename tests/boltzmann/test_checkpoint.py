@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import checkpoint
 from gpugrad.boltzmann.checkpoint import (
     load_checkpoint,
@@ -39,6 +40,22 @@ def test_the_dtype_is_kept(dtype, tmp_path):
     assert load_model(tmp_path / "m", device="cpu").dtype == dtype
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
+def test_a_machine_from_a_file_knows_how_many_samples_started_it(kind, tmp_path):
+    model = RBM(3, 2, visible=kind, device="cpu")
+    data = np.eye(3, dtype="float32")
+    model.layers[0].online_param_update(data)
+    model.save(tmp_path / "m")
+    found = load_model(tmp_path / "m", device="cpu")
+    assert found.layers[0].sample_size == 3 and found.config() == model.config()
+    # their moments are not in the file: the next fit starts anew
+    found.layers[0].online_param_update(data[:2])
+    model.layers[0].sample_size = 0
+    model.layers[0].online_param_update(data[:2])
+    assert found.layers[0].sample_size == 2
+    np.testing.assert_array_equal(found.layers[0].params.loc, model.layers[0].params.loc)
+
+
 def test_metadata_are_kept_and_must_be_json(tmp_path):
     model = RBM(3, 2, device="cpu")
     model.save(tmp_path / "m", data="stripes", history=[1.5])
@@ -66,6 +83,45 @@ def rewritten(path, change):
     change(header)
     arrays = safetensors.load_file(path)
     path.write_bytes(safetensors.save(arrays, {"gpugrad": json.dumps(header)}))
+
+
+@pytest.mark.parametrize("tensor", ["layers.0.loc", "layers.1.loc", "weights.0.matrix"])
+def test_a_flipped_bit_of_a_parameter_is_noticed_and_the_tensor_named(tensor, tmp_path):
+    path = tmp_path / "m"
+    model = RBM(3, 2, device="cpu", rng=Generator(1))
+    model.save(path)
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    first = 8 + length + json.loads(content[8 : 8 + length])[tensor]["data_offsets"][0]
+    content[first] ^= 1  # the last bit of a mantissa: as good a number as before
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=f"tensor {tensor} is damaged, expected the checksum"):
+        load_model(path)
+
+
+def test_a_changed_header_and_a_flipped_bit_of_a_checkpoint_are_noticed(tmp_path):
+    path = tmp_path / "c"
+    arrays = {"scalar": np.array(2.5), "none": np.zeros((0, 3)), "half": np.ones(3, "float16")}
+    save_checkpoint(path, arrays, {"position": 123})
+    found, _ = load_checkpoint(path)
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"123", b"124"))
+    with pytest.raises(CheckpointError, match="the header is damaged"):
+        load_checkpoint(path)
+    path.write_bytes(written[:-1] + bytes([written[-1] ^ 64]))
+    with pytest.raises(CheckpointError, match=r"tensor \w+ is damaged, expected the checksum"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_an_earlier_release_without_checksums_is_read(tmp_path):
+    path, model = tmp_path / "m", RBM(3, 2, device="cpu", rng=Generator(1))
+    model.save(path)
+    rewritten(path, lambda header: None)  # without them
+    with safetensors.safe_open(path, "numpy") as file:
+        assert list(file.metadata()) == ["gpugrad"]
+    found = load_model(path, device="cpu").parameters()
+    assert all(np.array_equal(found[name], p) for name, p in model.parameters().items())
 
 
 def faults():
@@ -104,7 +160,7 @@ def faults():
         "nonsense": (of_version("one"), "version one, expected version 1"),
         "lost layer": (lost, "does not describe a machine"),
         "other shape": (other_shape, "does not describe a machine"),
-        "a folder": (lambda path: (path.unlink(), path.mkdir()), "no such file"),
+        "a folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder, expected the file"),
     }
 
 

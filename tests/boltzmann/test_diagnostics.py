@@ -1,5 +1,6 @@
 """Diagnostics of chains against autoregressions, whose answers are known, and plain loops."""
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -263,3 +264,37 @@ def test_bad_settings_and_histories_are_refused():
             round_trips(wrong)
     with pytest.raises(DataError, match="does not hold each of the replicas 0 ... 1 once"):
         round_trips([[0, 1], [1, 1]])
+
+
+def size_by_definition(x):
+    """Vehtari et al. 2021, eqs. 10 to 13, by loops: of chains cut in two."""
+    half = len(x) // 2
+    chains = [c for k in range(x.shape[1]) for c in (x[:half, k], x[len(x) - half :, k])]
+    n, m = half, len(chains)
+    within = np.mean([np.var(c, ddof=1) for c in chains])
+    total = within * (n - 1) / n + np.var([c.mean() for c in chains], ddof=1)
+
+    def rho(t):
+        # each chain's covariance at t, of the scale of its unbiased variance
+        found = [(c[: n - t] - c.mean()) @ (c[t:] - c.mean()) / (n - 1) for c in chains]
+        return 1.0 if t == 0 else 1 - (within - np.mean(found)) / total
+
+    tau, lowest = -1.0, math.inf
+    for t in range(0, n - 1, 2):
+        pair = rho(t) + rho(t + 1)
+        if pair <= 0:
+            break
+        lowest = min(lowest, pair)
+        tau += 2 * lowest
+    return n * m / max(tau, 1 / math.log10(n * m))
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.6, 0.9, -0.5])
+def test_effective_size_is_that_of_its_definition(memory):
+    draw = np.random.default_rng(8)
+    for _ in range(5):
+        x = draw.normal(size=(41, 3))
+        for t in range(1, len(x)):
+            x[t] += memory * x[t - 1]
+        got = effective_sample_size(x, kind="mean")
+        assert got == pytest.approx(size_by_definition(x), rel=1e-10)

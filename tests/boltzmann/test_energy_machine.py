@@ -8,18 +8,33 @@ import pytest
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import energy_phases
 from gpugrad.boltzmann.callbacks import CheckpointWriter
-from gpugrad.boltzmann.checkpoint import load_checkpoint
+from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
 from gpugrad.boltzmann.constraints import non_negative
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.energy_phases import EnergyPhases
 from gpugrad.boltzmann.fit import Trainer, fit
+from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer, PottsLayer
+from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
 from gpugrad.boltzmann.optimizers import SGD, Adam
+from gpugrad.boltzmann.partition import (
+    ais,
+    exact_log_partition,
+    is_enumerable,
+    likelihood_bounds,
+    log_likelihood,
+    raise_,
+    reverse_ais,
+)
 from gpugrad.boltzmann.penalties import L2Penalty
+from gpugrad.boltzmann.pretrain import pretrain
 from gpugrad.boltzmann.providers import make_phases
+from gpugrad.boltzmann.pseudo import log_pseudo_likelihood
 from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
 from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.tap import tap_magnetizations
 from gpugrad.boltzmann.tempering import parallel_tempering
+from gpugrad.boltzmann.trajectory import independent_machine, parallel_trajectory_tempering
 from gpugrad.errors import DataError, ParameterError
 from tests.chance import assert_frequencies
 
@@ -376,6 +391,18 @@ BAD = {
         lambda: fit(made(two_layers(), coupled, ZERO), np.zeros((4, 3)), method="tap"),
         "method is 'tap' and sparsity None",
     ),
+    "nan": (
+        lambda: made(two_layers(), coupled, {"a": np.array(np.nan)}),
+        "EnergyMachine: the energy of a sample is nan, expected numbers, or inf",
+    ),
+    "width of a likelihood": (
+        lambda: made(two_layers(), coupled, ZERO).log_likelihoods(np.zeros((2, 2))),
+        r"log_likelihoods: data has shape \(2, 2\), expected \(samples, 3\)",
+    ),
+    "grey values": (
+        lambda: made(two_layers(), coupled, ZERO).log_likelihoods(np.full((2, 3), 0.5)),
+        "log_likelihoods: .* defined for the states 0 and 1 only",
+    ),
     "width": (
         lambda: made(two_layers(), coupled, ZERO).free_energy(np.zeros((2, 2))),
         "free_energy: data has shape",
@@ -388,3 +415,49 @@ def test_bad_input_is_refused_by_name(case):
     call, message = BAD[case]
     with pytest.raises((ParameterError, DataError), match=message):
         call()
+
+
+def test_an_infinite_energy_forbids_states_and_is_allowed():
+    def no_pair(xp, params, s):
+        return xp.where(s[:, 0] * s[:, 1] > 0, xp.inf, params.a)
+
+    model = made([BernoulliLayer(2)], no_pair, ZERO)
+    assert abs(model.log_partition() - np.log(3)) < 1e-6
+
+
+BINARY = np.zeros((4, 3), "float32")
+
+# what is written for the layers, weights and couplings of a BoltzmannMachine
+FOR_BOLTZMANN = {
+    "ais": lambda m, path: ais(m, n_temperatures=2),
+    "reverse_ais": lambda m, path: reverse_ais(m, BINARY, n_temperatures=2),
+    "raise_": lambda m, path: raise_(m, BINARY, n_temperatures=2),
+    "exact_log_partition": lambda m, path: exact_log_partition(m),
+    "is_enumerable": lambda m, path: is_enumerable(m),
+    "log_likelihood": lambda m, path: log_likelihood(m, BINARY, 0.0),
+    "likelihood_bounds": lambda m, path: likelihood_bounds(m, BINARY, 0.0),
+    "pseudo_likelihood": lambda m, path: pseudo_likelihood(m, BINARY),
+    "log_pseudo_likelihood": lambda m, path: log_pseudo_likelihood(m, BINARY),
+    "reconstruction_error": lambda m, path: reconstruction_error(m, BINARY),
+    "initialize": lambda m, path: initialize(m, BINARY),
+    "pretrain": lambda m, path: pretrain(m, BINARY),
+    "tap_magnetizations": lambda m, path: tap_magnetizations(m),
+    "save": lambda m, path: save_model(m, path),
+    "parallel_trajectory_tempering": lambda m, path: parallel_trajectory_tempering().start(
+        Generator(0), m, 2
+    ),
+    "independent_machine": lambda m, path: independent_machine(m),
+}
+
+
+@pytest.mark.parametrize("function", FOR_BOLTZMANN)
+def test_functions_of_boltzmann_machines_refuse_it_by_name(function, tmp_path):
+    message = (
+        f"^{function}: the machine is of type EnergyMachine, expected a BoltzmannMachine; an "
+        "EnergyMachine has log_partition and log_likelihoods as methods$"
+    )
+    with pytest.raises(ParameterError, match=message):
+        FOR_BOLTZMANN[function](made(two_layers(), coupled, ZERO), tmp_path / "m")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ParameterError, match=f"^{function}: the machine is of type int, expected"):
+        FOR_BOLTZMANN[function](3, tmp_path / "m")

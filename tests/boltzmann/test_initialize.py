@@ -9,6 +9,7 @@ from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.constraints import non_negative
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.model import RBM
+from gpugrad.boltzmann.streaming import Stream
 from gpugrad.errors import DataError, ParameterError
 
 from .machines import PAIRINGS, device_like, host
@@ -81,3 +82,34 @@ def test_settings_and_data_out_of_range_are_refused():
         initialize(model, np.zeros((2, 4)), min_probability=0.7)
     with pytest.raises(DataError, match="initialize: data has shape"):
         initialize(model, np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("minimum", [None, 0.2])
+@pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
+def test_a_stream_gives_the_parameters_of_the_array(visible, minimum):
+    data = np.random.default_rng(0).integers(0, 2, (50, 4)).astype("float64")
+    data[:, 0] = 1
+    settings = {"min_probability": minimum if visible == "bernoulli" else None}
+    found = []
+    for samples in (data, Stream(data, block=7), Stream(data, block=1000)):
+        model = RBM(4, 3, visible=visible, dtype="float64", device="cpu")
+        initialize(model, samples, Generator(0), **settings)
+        assert model.layers[0].sample_size == 50
+        found.append(model.parameters())
+    for name, parameter in found[0].items():
+        np.testing.assert_allclose(found[1][name], parameter, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(found[2][name], parameter)
+
+
+def test_a_stream_with_a_fault_far_behind_changes_nothing():
+    model = RBM(4, 3, device="cpu")
+    before = {name: p.copy() for name, p in model.parameters().items()}
+    data = np.ones((20, 4), "float32")
+    data[15, 2] = np.nan
+    with pytest.raises(DataError, match="initialize: data has NaN"):
+        initialize(model, Stream(data, block=5), Generator(0))
+    assert model.layers[0].sample_size == 0
+    for name, p in model.parameters().items():
+        np.testing.assert_array_equal(p, before[name])
+    with pytest.raises(ParameterError, match="missing is 'impute', expected 'error' for data that"):
+        initialize(model, Stream(data, block=5), Generator(0), missing="impute")

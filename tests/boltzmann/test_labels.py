@@ -5,6 +5,7 @@ import pytest
 
 import gpugrad
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.constraints import non_negative
 from gpugrad.boltzmann.gradient_util import named_arrays
 from gpugrad.boltzmann.labels import (
     class_log_probabilities,
@@ -15,6 +16,7 @@ from gpugrad.boltzmann.labels import (
     predict,
 )
 from gpugrad.boltzmann.model import RBM
+from gpugrad.boltzmann.optimizers import SGD
 from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
@@ -212,6 +214,30 @@ def test_one_discriminative_update_is_a_gradient_step_with_each_penalty_once():
                 values.append(penalty - (log_p[0, 2] + log_p[1, 0] + log_p[3, 1]) / 3)
             expected = p[index] - 0.1 * (values[0] - values[1]) / 2e-5
             assert model.parameters()[name][index] == pytest.approx(expected, abs=1e-8), name
+
+
+def test_a_hybrid_update_is_the_mean_of_both_with_its_share():
+    """Plain SGD of one batch; the chains of both draw the same."""
+    steps = {}
+    for share in (0.0, 0.3, 1.0):
+        model, exact = joint_machine(np, *MACHINES[0])
+        model.weights[1].add_penalty({"matrix": L2Penalty(0.3)})
+        before = {name: p.copy() for name, p in model.parameters().items()}
+        v, labels = exact.units[0][[0, 30, 60, 90]], np.array([2, 0, 1, 1])
+        how = {"rng": Generator(0), "epochs": 1, "optimizer": SGD(), "discriminative": share}
+        fit_labels(model, v, labels, **how)
+        steps[share] = {name: p - before[name] for name, p in model.parameters().items()}
+    for name, step in steps[0.3].items():
+        expected = 0.7 * steps[0.0][name] + 0.3 * steps[1.0][name]
+        np.testing.assert_allclose(step, expected, atol=1e-14)
+        assert np.abs(steps[0.0][name] - steps[1.0][name]).max() > 1e-4
+
+
+def test_constraints_hold_after_an_update_with_labels():
+    model, exact = joint_machine(np, *MACHINES[0])
+    model.weights[0].add_constraint({"matrix": non_negative})
+    fit_labels(model, exact.units[0][:20], np.arange(20) % 3, rng=Generator(0), epochs=1)
+    assert model.weights[0].W().min() == 0.0
 
 
 def test_what_is_no_labelled_machine_is_refused():

@@ -8,7 +8,7 @@ import pytest
 import gpugrad
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.centering import Centering
-from gpugrad.boltzmann.constraints import non_negative
+from gpugrad.boltzmann.constraints import centre, non_negative
 from gpugrad.boltzmann.gradient_util import Gradient, named_arrays, null_grad, zero_grad
 from gpugrad.boltzmann.lateral import Lateral, colouring
 from gpugrad.boltzmann.layers import ExponentialLayer, GaussianLayer, IsingLayer, ReLULayer
@@ -376,6 +376,23 @@ def test_pairs_survive_a_file(tmp_path):
     assert null_grad(other).lateral == [[]]
 
 
+def test_what_is_symmetric_to_rounding_is_made_symmetric():
+    J = np.array([[0, 0.5, 0.3], [0.5001, 0, -0.2], [0.3, -0.2, 0]])
+    found = Lateral(J, device="cpu").J()
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, (J + J.T) / 2, rtol=1e-15)
+
+
+def test_a_constraint_leaves_J_symmetric_without_diagonal():
+    inside = Lateral(0.5 * RING, pairs="all", dtype="float64", device="cpu")
+    inside.add_constraint({"matrix": centre})  # takes the means of columns from all entries
+    inside.enforce_constraints()
+    J = inside.J()
+    np.testing.assert_array_equal(J, J.T)
+    np.testing.assert_array_equal(np.diag(J), 0)
+    assert J[0, 3] != 0
+
+
 def test_zeros_of_an_array_stay_zero_unless_it_has_nothing_else():
     assert Lateral(0.5 * RING, device="cpu").pairs is not None
     assert Lateral(np.zeros((6, 6)), device="cpu").pairs is None
@@ -386,7 +403,9 @@ def test_zeros_of_an_array_stay_zero_unless_it_has_nothing_else():
     ("matrix", "options", "message"),
     [
         (np.zeros((2, 3)), {}, r"matrix is float64 of shape \(2, 3\), expected real"),
+        (np.array([[0, np.nan], [np.nan, 0]]), {}, "Lateral: matrix has NaN or infinite values"),
         (np.array([[0, 1.0], [0.5, 0]]), {}, r"has 1 at \(0, 1\) and 0.5 at \(1, 0\)"),
+        (np.array([[0, 1.0], [0.99, 0]]), {}, "expected a symmetric matrix"),
         (np.eye(2), {}, r"has 1 at \(0, 0\), 0 on the diagonal"),
         (
             np.ones((3, 3)) - np.eye(3),
@@ -435,6 +454,41 @@ def test_machines_without_a_partition_function_are_refused():
             BoltzmannMachine([layer], lateral={0: J / 0.9}, device="cpu")
     with pytest.raises(NoPartitionFunctionError, match="set_parameters: layers"):
         model.set_parameters({"lateral.0.matrix": J * 2})
+
+
+def test_couplings_inside_a_layer_see_units_divided_by_their_variance():
+    """The energy by loops; its slope in a unit; and chains, from which an update has to see it too.
+
+    False alarm below 1e-7: six deviates.
+    """
+    draw = np.random.default_rng(6)
+    layer = GaussianLayer(3, dtype="float64", device="cpu")
+    loc, var = draw.normal(size=3), np.array([0.5, 2.0, 3.0])
+    layer.set_params({"loc": loc, "log_var": np.log(var)})
+    J = np.array([[0, 0.6, -0.3], [0.6, 0, 0.7], [-0.3, 0.7, 0]])
+    model = BoltzmannMachine([layer], dtype="float64", lateral={0: J}, device="cpu")
+
+    def energy(x):
+        pairs = [(0, 1), (0, 2), (1, 2)]
+        inside = sum(J[i, j] * x[i] / var[i] * x[j] / var[j] for i, j in pairs)
+        return ((x - loc) ** 2 / (2 * var)).sum() - inside
+
+    rows = draw.normal(size=(5, 3))
+    state = State((rows,))
+    np.testing.assert_allclose(model.energy(state), [energy(x) for x in rows], atol=1e-13)
+    slope = (rows - loc - model.local_field(0, state)) / var
+    for i in range(3):
+        step = 1e-5 * np.eye(3)[i]
+        found = [(energy(x + step) - energy(x - step)) / 2e-5 for x in rows]
+        np.testing.assert_allclose(slope[:, i], found, atol=1e-8)
+    rng = Generator(1)
+    (x,), _ = gibbs(100)(rng, model, model.random_state(20_000, rng=rng))
+    precision = np.diag(1 / var) - J / np.outer(var, var)
+    covariance = np.linalg.inv(precision)
+    x = x - covariance @ (loc / var)
+    pairs = np.triu_indices(3)
+    z = deviates(x[:, pairs[0]] * x[:, pairs[1]], covariance[pairs])
+    assert z.max() < limit(6, 1e-7)
 
 
 def test_a_sweep_never_waits_for_the_device(cupy_standin, monkeypatch):

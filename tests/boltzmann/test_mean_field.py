@@ -68,6 +68,23 @@ def test_at_convergence_each_unit_has_the_mean_of_its_field(xp, machine):
         np.testing.assert_allclose(host(found[i]), host(mean), atol=1e-11)
 
 
+def test_damping_keeps_that_part_of_the_old_means():
+    model, exact = joint_machine(np, *DEEP[0])
+    v = exact.units[0][[3, 40]]
+    draw = np.random.default_rng(2)
+    start = State((v, draw.uniform(-1, 1, (2, 3)), draw.random((2, 2))))
+    plain, damped = (
+        model.mean_field(v, tolerance=0, max_steps=1, start=start, damping=d) for d in (0, 0.8)
+    )
+    np.testing.assert_allclose(damped[1], 0.2 * plain[1] + 0.8 * start[1], atol=1e-14)
+    # where one update is exact nothing is kept
+    two, _ = small_machine(np)
+    v = draw.integers(0, 2, (2, 4)).astype(float)
+    start = State((v, draw.random((2, 3))))
+    found = two.mean_field(v, start=start, damping=0.8)
+    np.testing.assert_allclose(found[1], two.data_state(v).hidden, atol=1e-14)
+
+
 @deep
 def test_the_bound_is_below_the_likelihood_and_steps_raise_it(machine):
     model, exact = joint_machine(np, *machine)

@@ -14,7 +14,7 @@ from gpugrad.boltzmann.metrics import (
 from gpugrad.errors import DataError, ParameterError
 
 from .enumeration import STATES
-from .joint_machines import joint_machine
+from .grid_machines import grid_machine
 from .machines import PAIRINGS, small_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
@@ -105,7 +105,7 @@ def conditionals(exact, sizes):
 @pytest.mark.parametrize("case", COUPLED)
 def test_pseudo_likelihood_sums_over_all_states_of_each_unit(xp, case):
     kinds, sizes, lateral = COUPLED[case]
-    model, exact = joint_machine(xp, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(xp, kinds, sizes, lateral=lateral)
     rows = [0, 1, 3, 7, 7, 5]
     got = pseudo_likelihood(model, xp.asarray(exact.sides[0].states[rows]), Generator(0))
     expected = conditionals(exact, sizes)[rows].sum(axis=1).mean()
@@ -116,7 +116,7 @@ def test_pseudo_likelihood_sums_over_all_states_of_each_unit(xp, case):
 def test_one_random_unit_a_sample_is_unbiased(xp, case):
     """40,000 copies of one sample; 5.6 standard errors, false alarm below 1e-7 a case."""
     kinds, sizes, lateral = COUPLED[case]
-    model, exact = joint_machine(xp, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(xp, kinds, sizes, lateral=lateral)
     copies = np.tile(exact.sides[0].states[5], (40_000, 1))
     got = pseudo_likelihood(model, xp.asarray(copies), Generator(1), method="stochastic")
     values = sizes[0] * conditionals(exact, sizes)[5]
@@ -126,7 +126,7 @@ def test_one_random_unit_a_sample_is_unbiased(xp, case):
 
 def test_probabilities_of_potts_units_are_drawn_first():
     """5.6 standard errors, from the exact spread of the drawn states."""
-    model, exact = joint_machine(np, ("potts", "bernoulli"), (2, 2), lateral=(0,))
+    model, exact = grid_machine(np, ("potts", "bernoulli"), (2, 2), lateral=(0,))
     p = np.array([0.5, 0.2, 0.3])
     got = pseudo_likelihood(model, np.tile(p, (40_000, 2)), Generator(1))
     values = conditionals(exact, (2, 2)).sum(axis=1)
@@ -142,11 +142,11 @@ def test_machines_without_a_pseudo_likelihood_are_refused_by_name():
         (("bernoulli", "bernoulli", "ising"), (3, 2, 2), (), "the machine has 3 layers"),
         (("bernoulli", "bernoulli"), (3, 2), (1,), "hidden units have lateral couplings"),
     ):
-        model, _ = joint_machine(np, kinds, sizes, lateral=lateral)
+        model, _ = grid_machine(np, kinds, sizes, lateral=lateral)
         assert not has_pseudo_likelihood(model)
         with pytest.raises(ParameterError, match=message):
             pseudo_likelihood(model, np.zeros((2, 3)))
-    model, _ = joint_machine(np, ("blume_capel",), (3,))
+    model, _ = grid_machine(np, ("blume_capel",), (3,))
     with pytest.raises(DataError, match="pseudo_likelihood: data has"):
         pseudo_likelihood(model, np.full((2, 3), 0.5))
 
@@ -154,7 +154,7 @@ def test_machines_without_a_pseudo_likelihood_are_refused_by_name():
 @pytest.mark.parametrize("case", COUPLED)
 def test_a_fair_machine_has_the_pseudo_likelihood_of_dice(case):
     kinds, sizes, lateral = COUPLED[case]
-    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(np, kinds, sizes, lateral=lateral)
     fair = {n: np.zeros(p.shape) for n, p in model.parameters().items()}
     model.set_parameters(fair)
     got = pseudo_likelihood(model, exact.sides[0].states[:4], Generator(0))

@@ -234,3 +234,31 @@ def test_a_checkpoint_without_the_drawn_values_is_refused_and_changes_nothing():
     with pytest.raises(CheckpointError, match="lacks missing.0 of shape"):
         other.load_state_dict(arrays, metadata)
     assert other.rng.state == before and other.step == 0
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_values_drawn_for_missing_units_are_kept(deep):
+    """The chains of a sample go on from where its last visit left them."""
+    sizes = (40, 5, 4) if deep else (40, 5)
+    layers = [BernoulliLayer(n, dtype="float64", device="cpu") for n in sizes]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    data = np.where(np.random.default_rng(0).random((3, 40)) < 0.5, np.nan, 1.0)
+    samples = Samples(model, data, Generator(1), shuffle=False, missing="impute")
+    before, hidden = samples.values.copy(), [h.copy() for h in samples.hidden]
+    out = np.empty((3, 40))
+    samples.take(0, 0, 3, out)
+    np.testing.assert_array_equal(samples.values, out)
+    assert not np.array_equal(out, before)
+    assert len(hidden) == (2 if deep else 0)
+    assert all(not np.array_equal(a, b) for a, b in zip(hidden, samples.hidden, strict=True))
+
+
+def test_the_fingerprint_sees_every_row():
+    model = RBM(2, 2, device="cpu")
+    data = np.zeros((9000, 2), "float32")
+    found = set()
+    for row in (0, 5000, 8999):
+        data[:] = 0
+        data[row] = 1
+        found.add(Samples(model, data, Generator(0)).fingerprint()["crc32"])
+    assert len(found) == 3

@@ -257,6 +257,10 @@ def test_set_parameters_replaces_all_or_nothing(xp):
     np.testing.assert_array_equal(host(model.layers[0].params.loc), exact.a)
     with pytest.raises(ParameterError, match="no parameter 'layers.7.loc'"):
         model.set_parameters({"layers.7.loc": np.zeros(4)})
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ParameterError, match="layers.1.loc has NaN or infinite values"):
+            model.set_parameters({"layers.0.loc": np.zeros(4), "layers.1.loc": np.full(3, wrong)})
+    np.testing.assert_array_equal(host(model.layers[0].params.loc), exact.a)
 
 
 def test_layers_that_do_not_make_a_machine_are_refused():

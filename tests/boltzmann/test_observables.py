@@ -75,6 +75,7 @@ def test_means_lie_within_their_errors_of_the_exact_ones(chains):
     )
     assert np.abs(z).max() < limit(z.size, 1e-6)
     np.testing.assert_array_equal(pairs.matrix, pairs.matrix.T)
+    np.testing.assert_array_equal(pairs.error, pairs.error.T)
 
 
 def test_errors_are_the_spread_between_repetitions():
@@ -109,6 +110,15 @@ def test_specific_heat_is_the_slope_of_the_energy(chains):
     assert exact_moments(exact)["c"] == pytest.approx(truth, rel=1e-8)
 
 
+def test_the_variance_of_a_short_record_is_not_too_small():
+    """Its mean is taken from the same values. Six deviations of the mean of 4000: 2e-9."""
+    draw = np.random.default_rng(3)
+    found = np.array([specific_heat(draw.normal(size=(8, 4)), 1).mean for _ in range(4000)])
+    # without the correction 1 - 1/32; the error of the mean is itself an estimate
+    assert found.mean() == pytest.approx(1, abs=0.015)
+    assert 6 * found.std() / np.sqrt(4000) < 0.03
+
+
 def test_records_hold_what_the_states_were(xp):
     """Of a donated state too, whose arrays the next step overwrites."""
     model, _ = joint_machine(xp, ("bernoulli", "ising"), (3, 2))
@@ -131,6 +141,12 @@ def test_records_hold_what_the_states_were(xp):
 def test_overlap_of_replicas(xp):
     a, b = xp.asarray([[1.0, -1, 1], [1, 1, 1]]), xp.asarray([[1.0, 1, 1], [-1, -1, -1]])
     np.testing.assert_allclose(host(overlap(a, b)), [1 / 3, -1])
+    np.testing.assert_allclose(host(overlap(a, b[0])), host(overlap(a, b[:1])))
+    for other in (a[:, :2], xp.concatenate([a, a[:1]]), a[0, :2]):
+        with pytest.raises(ParameterError, match="overlap: states have shapes .* and .*, expected"):
+            overlap(a, other)
+    with pytest.raises(ParameterError, match=r"overlap: states have shapes \(3,\) and \(3,\)"):
+        overlap(a[0], b[0])
 
 
 def test_the_states_of_the_machine_itself_are_recorded():

@@ -9,12 +9,13 @@ import pytest
 import gpugrad
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.gradient_util import named_arrays
+from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition import exact_log_partition
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
-from gpugrad.errors import ParameterError
+from gpugrad.errors import NoPartitionFunctionError, ParameterError
 
-from .any_machines import OWN_PAIRINGS, PAIRINGS, any_machine, some_rows
+from .any_machines import OWN_PAIRINGS, PAIRINGS, any_machine, layer_of, some_rows
 from .machines import host
 from .quadrature import Integrated, Side
 
@@ -182,6 +183,68 @@ def test_gibbs_sampling_has_the_moments_of_the_machine(pairing):
         spread = np.sqrt(np.maximum(square - mean**2, 1e-12) / n)
         # where every state has one value the difference is rounding
         assert np.all(np.abs(values.mean(axis=0) - mean) <= limit * spread + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "good", "bad"),
+    [
+        # variances 4 and 9, couplings of x / var: W^2 below their product
+        (("gaussian", 4.0), ("gaussian", 9.0), 5.9, 6.1),
+        (("gaussian", 4.0), ("relu", None), 1.9, 2.1),
+        # a field that pushes both towards 0 is never too strong
+        (("relu", None), ("relu", None), -9.0, 1.1),
+    ],
+)
+def test_quadratic_units_are_refused_where_their_joint_weight_has_no_integral(
+    lower, upper, good, bad
+):
+    layers = []
+    for kind, var in (lower, upper):
+        layer = layer_of(np, kind, 1)
+        if var is not None:
+            layer.set_params({"log_var": np.log([var])})
+        layers.append(layer)
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    model.set_parameters({"weights.0.matrix": np.array([[good]])})
+    with pytest.raises(NoPartitionFunctionError, match="joint precision is not positive"):
+        model.set_parameters({"weights.0.matrix": np.array([[bad]])})
+
+
+@pytest.mark.parametrize(
+    ("kind", "units", "good", "bad"),
+    [
+        ("bernoulli", 3, [0.5, 0.4, -2.0], [0.5, 0.6, -2.0]),
+        ("ising", 3, [0.3, 0.3, -0.3], [0.3, 0.3, -0.5]),
+        ("truncated_exponential", 2, [0.5, 0.4], [0.5, 0.6]),
+        # one state of each site: the largest field is a sum over sites of the largest entry
+        ("potts", 2, [0.4, -3, -3, -3, -3, 0.5], [0.4, -3, -3, -3, -3, 0.7]),
+    ],
+)
+def test_rates_have_to_be_positive_in_every_state_of_the_neighbours(kind, units, good, bad):
+    model = BoltzmannMachine(
+        [layer_of(np, kind, units), layer_of(np, "exponential", 1)], dtype="float64", device="cpu"
+    )
+    model.set_parameters({"weights.0.matrix": np.array(good)[:, None]})
+    with pytest.raises(NoPartitionFunctionError, match=r"rate of unit 0 of layers\[1\]"):
+        model.set_parameters({"weights.0.matrix": np.array(bad)[:, None]})
+
+
+def test_even_layers_of_the_negative_phase_are_samples():
+    """Their energy is taken as it is: no mean stands for them, whatever it is of a parameter."""
+    layers = [layer_of(np, kind, 2) for kind in ("bernoulli", "ising", "blume_capel")]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    draw = np.random.default_rng(3)
+    model.set_parameters({n: draw.normal(size=p.shape) for n, p in model.parameters().items()})
+    data, first, second = (
+        State(
+            (draw.random((n, 2)), draw.random((n, 2)), draw.integers(-1, 2, (n, 2)).astype(float))
+        )
+        for n in (5, 7, 6)
+    )
+    got = [model.gradient(data, free).layers[2].crystal for free in (first, second)]
+    # the energy has + crystal x^2
+    expected = [(free[2] ** 2).mean(axis=0) for free in (first, second)]
+    np.testing.assert_allclose(got[1] - got[0], expected[0] - expected[1], atol=1e-13)
 
 
 def test_log_z_of_a_gaussian_pair_is_that_of_the_joint_normal_distribution():

@@ -29,7 +29,7 @@ from gpugrad.boltzmann.state import State
 from gpugrad.errors import DataError, DivergenceError
 
 from .any_machines import PAIRINGS, any_machine
-from .joint_machines import joint_machine
+from .grid_machines import grid_machine
 from .machines import host
 from .test_partition import mean_weight_is
 
@@ -77,7 +77,7 @@ def test_weights_of_every_pairing_average_to_the_partition_function(pairing):
 
 @machines
 def test_weights_of_deep_machines_average_to_the_partition_function(kinds, sizes, lateral):
-    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(np, kinds, sizes, lateral=lateral)
     base = exact.draw(np, 200, 0).visible
     up = ais(model, Generator(3), n_temperatures=8, n_chains=3000, data=base)
     assert mean_weight_is(up.log_weights, exact.log_z())
@@ -91,7 +91,7 @@ def test_weights_of_deep_machines_average_to_the_partition_function(kinds, sizes
 @pytest.mark.parametrize("n_temperatures", [20, 200])
 def test_long_and_short_steps_are_weighed_alike(n_temperatures):
     """Short ones take the growth of log-partition functions from the means; law as above."""
-    model, exact = joint_machine(np, ("ising", "bernoulli", "ising"), (3, 3, 2), scale=2.0)
+    model, exact = grid_machine(np, ("ising", "bernoulli", "ising"), (3, 3, 2), scale=2.0)
     base = exact.draw(np, 200, 0).visible
     up = ais(model, Generator(5), n_temperatures=n_temperatures, n_chains=2000, data=base)
     assert mean_weight_is(up.log_weights, exact.log_z())
@@ -103,7 +103,7 @@ def test_long_and_short_steps_are_weighed_alike(n_temperatures):
 @machines
 def test_raise_bounds_the_likelihood_of_deep_machines_from_below(kinds, sizes, lateral):
     """With four temperatures; with eighty it comes close: the bound within 0.35 nats."""
-    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(np, kinds, sizes, lateral=lateral)
     p = exact.marginal()
     rows = np.random.default_rng(7).choice(len(p), size=1000, p=p)
     v, base = exact.sides[0].states[rows], exact.draw(np, 200, 0).visible
@@ -117,7 +117,7 @@ def test_raise_bounds_the_likelihood_of_deep_machines_from_below(kinds, sizes, l
 
 def test_raise_of_a_deep_machine_has_the_probability_of_the_annealing_process_as_mean():
     """exp(-F(v, h) - log q(h | v) - D) averages to p_ann(v), for each of 8 visible states."""
-    model, exact = joint_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2), scale=2.0)
+    model, exact = grid_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2), scale=2.0)
     betas, base = [0.0, 0.5, 1.0], exact.draw(np, 50, 0).visible
     copies = 4000
     path = AnnealingPath(model, base, Generator(0))
@@ -216,7 +216,7 @@ def test_one_seed_gives_the_same_weights_on_both_array_libraries(xp, pairing):
 def test_deep_machines_anneal_on_both_array_libraries(xp, kinds, sizes, lateral):
     weights = []
     for module in (np, xp):
-        model, exact = joint_machine(module, kinds, sizes, lateral=lateral)
+        model, exact = grid_machine(module, kinds, sizes, lateral=lateral)
         samples = exact.draw(module, 20, 0)
         base = samples.visible
         up = ais(model, Generator(13), n_temperatures=3, n_chains=8, data=base)
@@ -282,7 +282,7 @@ def test_units_of_a_user_are_listed_and_annealed(lateral):
 def test_layers_that_chains_hold():
     def kept(n, lateral):
         kinds = ("ising",) * n
-        return kept_layers(joint_machine(np, kinds, (2,) * n, lateral=lateral)[0])
+        return kept_layers(grid_machine(np, kinds, (2,) * n, lateral=lateral)[0])
 
     assert kept(2, ()) == [0] and kept(5, ()) == [0, 2, 4]
     assert kept(3, (1,)) == [0, 1] and kept(4, (1,)) == [0, 1, 3] and kept(1, (0,)) == [0]
@@ -305,7 +305,7 @@ def test_memory_does_not_grow_with_the_chains():
 
 
 def test_groups_of_chains_have_streams_of_their_own_whatever_the_threads(monkeypatch):
-    model, exact = joint_machine(np, ("bernoulli", "ising"), (4, 3))
+    model, exact = grid_machine(np, ("bernoulli", "ising"), (4, 3))
     base = exact.sides[0].states[:5]
     settings = {"n_temperatures": 3, "n_chains": 700, "data": base}
     together = ais(model, Generator(20), **settings).log_weights
@@ -317,7 +317,7 @@ def test_groups_of_chains_have_streams_of_their_own_whatever_the_threads(monkeyp
 
 
 def test_progress_of_several_groups_adds_up():
-    model, exact = joint_machine(np, ("bernoulli", "ising"), (4, 3))
+    model, exact = grid_machine(np, ("bernoulli", "ising"), (4, 3))
     seen = []
     settings = {"n_temperatures": 100, "n_chains": 600, "data": exact.sides[0].states}
     ais(model, Generator(21), progress=lambda *x: seen.append(x), **settings)
@@ -326,7 +326,7 @@ def test_progress_of_several_groups_adds_up():
 
 
 def test_what_progress_raises_ends_all_groups():
-    model, _ = joint_machine(np, ("bernoulli", "ising"), (4, 3))
+    model, _ = grid_machine(np, ("bernoulli", "ising"), (4, 3))
     calls = []
 
     def stop(done, total):
@@ -342,7 +342,7 @@ def test_what_progress_raises_ends_all_groups():
 
 
 def test_samples_of_a_deep_machine_are_states_of_all_layers():
-    model, exact = joint_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2))
+    model, exact = grid_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2))
     state = exact.draw(np, 10, 0)
     with pytest.raises(DataError, match="reverse_ais: samples of the visible units"):
         reverse_ais(model, state.visible)
@@ -352,7 +352,7 @@ def test_samples_of_a_deep_machine_are_states_of_all_layers():
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_nan_in_an_upper_layer_is_reported():
-    model, exact = joint_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2))
+    model, exact = grid_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 2))
     model.layers[2].params.loc[...] = np.nan
     with pytest.raises(DivergenceError, match="ais: 4 of 4 chains"):
         ais(model, Generator(23), n_temperatures=3, n_chains=4, data=exact.sides[0].states)

@@ -23,7 +23,7 @@ from gpugrad.boltzmann.partition import (
 from gpugrad.errors import DataError, ParameterError
 
 from .any_machines import PAIRINGS, any_machine
-from .joint_machines import joint_machine
+from .grid_machines import grid_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
 FINITE = {"bernoulli", "ising", "potts"}
@@ -68,14 +68,14 @@ def test_every_pairing_with_a_finite_side_or_two_gaussian_ones_is_summed(xp, pai
 @deep
 @pytest.mark.parametrize("beta", [1.0, 0.6])
 def test_deep_machines_are_summed_over_every_second_layer(xp, kinds, sizes, beta):
-    model, exact = joint_machine(xp, kinds, sizes)
+    model, exact = grid_machine(xp, kinds, sizes)
     assert exact_log_partition(model, beta=beta) == pytest.approx(exact.log_z(beta), abs=1e-8)
 
 
 @with_lateral
 @pytest.mark.parametrize("beta", [1.0, 0.6])
 def test_lateral_couplings_are_summed(xp, kinds, sizes, lateral, beta):
-    model, exact = joint_machine(xp, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(xp, kinds, sizes, lateral=lateral)
     assert exact_log_partition(model, beta=beta) == pytest.approx(exact.log_z(beta), abs=1e-8)
 
 
@@ -157,7 +157,7 @@ def test_likelihoods_of_every_pairing_are_the_integrated_densities(xp, pairing):
 
 @with_lateral
 def test_likelihoods_with_lateral_couplings(kinds, sizes, lateral):
-    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(np, kinds, sizes, lateral=lateral)
     v = exact.sides[0].states
     if not has_marginal(model):
         with pytest.raises(ParameterError, match="likelihood_bounds gives lower bounds"):
@@ -171,7 +171,7 @@ def test_likelihoods_with_lateral_couplings(kinds, sizes, lateral):
 @deep
 def test_bounds_lie_below_the_likelihood_and_close_to_it(xp, kinds, sizes):
     """Weak couplings: mean field loses the square of a correlation, a few hundredths of a nat."""
-    model, exact = joint_machine(xp, kinds, sizes)
+    model, exact = grid_machine(xp, kinds, sizes)
     near = np.flatnonzero(np.abs(exact.sides[0].states).max(axis=1) < 2.5)[:40]
     v = xp.asarray(exact.sides[0].states[near])
     loss = exact.log_density()[near] - likelihood_bounds(model, v, exact.log_z())
@@ -183,9 +183,9 @@ def test_bounds_lie_below_the_likelihood_and_close_to_it(xp, kinds, sizes):
 
 
 def test_bounds_of_uncoupled_upper_layers_are_exact():
-    model, exact = joint_machine(np, ("bernoulli", "ising", "potts"), (3, 2, 2))
+    model, exact = grid_machine(np, ("bernoulli", "ising", "potts"), (3, 2, 2))
     model.weights[1].params.matrix[...] = 0
-    small, _ = joint_machine(np, ("bernoulli", "ising"), (3, 2))
+    small, _ = grid_machine(np, ("bernoulli", "ising"), (3, 2))
     for name in ("layers.0.loc", "layers.1.loc", "weights.0.matrix"):
         small.set_parameters({name: model.parameters()[name]})
     v = exact.sides[0].states
@@ -194,7 +194,7 @@ def test_bounds_of_uncoupled_upper_layers_are_exact():
 
 
 def test_a_deep_machine_has_no_likelihood_in_closed_form():
-    model, exact = joint_machine(np, ("bernoulli", "ising", "potts"), (3, 2, 2))
+    model, exact = grid_machine(np, ("bernoulli", "ising", "potts"), (3, 2, 2))
     with pytest.raises(ParameterError, match="log_likelihood: the machine has 3 layers"):
         log_likelihoods(model, exact.sides[0].states, 0.0)
     with pytest.raises(DataError, match="likelihood_bounds: data has shape"):

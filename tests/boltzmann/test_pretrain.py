@@ -112,6 +112,30 @@ def test_contrastive_divergence_has_the_expected_gradient():
         assert z.max() < limit(z.size, 1e-7 / 3)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_k_sweeps_draw_both_sides_in_turn(k, monkeypatch):
+    part = modules(deep_machine(np))[1]
+    sides, draw = [], part.draw
+    monkeypatch.setattr(part, "draw", lambda side, *rest: sides.append(side) or draw(side, *rest))
+    part.gradient(np.zeros((4, part.layers[0].num_units)), Generator(0), k)
+    assert sides == [1, 0] * k
+
+
+def test_a_module_is_trained_on_the_means_of_the_one_below():
+    """At a rate at which nothing moves: means up, from both copies, and a reconstruction of them.
+
+    The copies of the bottom and of the top layer, two each, send two times their field.
+    """
+    model = deep_machine(np, sizes=(3, 2, 2))
+    v = np.random.default_rng(0).integers(0, 2, (6, 3)).astype(float)
+    below, above = modules(model)
+    first = below.mean(1, [v, v])[0]
+    again = above.mean(0, above.mean(1, [first]))[0]
+    expected = ((first - again) ** 2).mean()
+    history = pretrain(model, v, rng=Generator(0), epochs=1, learning_rate=1e-12, start=False)
+    assert history[1][0] == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_composed_layer_hears_the_mean_of_its_modules(xp):
     model = deep_machine(xp)
     parts = modules(model)

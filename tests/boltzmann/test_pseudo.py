@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad.boltzmann.layers import IsingLayer
+from gpugrad.boltzmann.layers import GaussianLayer, IsingLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.optimizers import Adam
 from gpugrad.boltzmann.pseudo import log_pseudo_likelihood, pseudo_likelihood_gradient
@@ -95,3 +95,15 @@ def test_units_without_couplings_have_the_likelihood_itself(xp):
 def test_hidden_layers_are_refused():
     with pytest.raises(ParameterError, match="log_pseudo_likelihood: the machine has 2 layers"):
         log_pseudo_likelihood(RBM(3, 2, device="cpu"), np.zeros((1, 3)))
+
+
+def test_gaussian_units_given_the_others_are_normal():
+    layer = GaussianLayer(3, dtype="float64", device="cpu")
+    loc, var = np.array([0.5, -1.0, 0.2]), np.array([0.5, 2.0, 3.0])
+    layer.set_params({"loc": loc, "log_var": np.log(var)})
+    J = np.array([[0, 0.6, -0.3], [0.6, 0, 0.7], [-0.3, 0.7, 0]])
+    model = BoltzmannMachine([layer], dtype="float64", lateral={0: J}, device="cpu")
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    mean = loc + (x / var) @ J
+    expected = -0.5 * (np.log(2 * np.pi * var) + (x - mean) ** 2 / var).sum(axis=1)
+    np.testing.assert_allclose(log_pseudo_likelihood(model, x), expected, atol=1e-13)

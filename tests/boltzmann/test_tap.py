@@ -14,6 +14,7 @@ from gpugrad.boltzmann.layers import (
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.state import State
 from gpugrad.boltzmann.tap import (
+    TapResult,
     tap_derivatives,
     tap_free_energy,
     tap_gradient,
@@ -398,7 +399,18 @@ def test_a_machine_that_is_not_finite_has_no_converged_row():
     model.layers[0].params.loc[0] = np.nan
     found = tap_magnetizations(model, max_steps=20)
     assert not found.converged.any() and found.steps == 10  # more sweeps would not help
-    assert not len(found.distinct().free_energy)
+    minima = found.distinct()
+    assert not len(minima.free_energy)
+    for result, rows in ((found, 10), (minima, 0)):
+        with pytest.raises(ConvergenceError, match=f"log_partition: none of {rows} rows converged"):
+            result.log_partition()
+
+
+def test_seeds_that_are_not_finite_are_refused():
+    units = [m.copy() for m in UNITS]
+    units[1][0, 0] = np.nan
+    with pytest.raises(ParameterError, match="seed of layer 1 has NaN or infinite values"):
+        tap_magnetizations(MODEL, units)
 
 
 MODEL = tap_machine(np, TWO[0])[0]
@@ -449,3 +461,22 @@ def test_data_that_are_no_states_are_named():
         tap_magnetizations(MODEL, visible=2 * np.eye(5))
     with pytest.raises(DataError, match="tap_log_likelihood: data has values between 0 and 1"):
         tap_log_likelihood(MODEL, np.eye(5) / 2)
+
+
+def test_rows_that_did_not_converge_have_no_part_in_log_z():
+    free_energy, residual = np.array([-9.0, -3.0, -4.0]), np.array([1.0, 0.0, 0.0])
+    found = TapResult((np.zeros((3, 2)),) * 2, free_energy, residual, residual < 0.5, 7)
+    assert found.log_partition() == 4.0
+
+
+def test_the_residual_is_the_largest_change_of_any_layer():
+    model = RBM(3, 2, dtype="float64", device="cpu", rng=Generator(0))
+    draw = np.random.default_rng(1)
+    units = [draw.uniform(0.2, 0.8, (30, n)) for n in (3, 2)]
+    changes = []
+    for m, slope in zip(units, tap_gradient(model, units), strict=True):
+        # the slope is the unit's own field less the one that the others send
+        fresh = 1 / (1 + np.exp(slope - np.log(m / (1 - m))))
+        changes.append(np.abs(fresh - m).max(axis=1))
+    np.testing.assert_allclose(TapSweeps(model, units).residual(), np.maximum(*changes), atol=1e-12)
+    assert 0 < (changes[0] > changes[1]).sum() < 30

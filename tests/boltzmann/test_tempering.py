@@ -12,7 +12,12 @@ from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
-from gpugrad.boltzmann.swaps import joint_energy, row_log_partition, swap_pairs
+from gpugrad.boltzmann.swaps import (
+    joint_energy,
+    row_log_partition,
+    swap_pairs,
+    with_hidden_means,
+)
 from gpugrad.boltzmann.tempering import TemperedState, driven_gibbs, parallel_tempering
 from gpugrad.errors import CheckpointError, ParameterError
 
@@ -254,16 +259,21 @@ def test_expected_holds_the_cold_states_with_hidden_means_at_beta_1(xp):
 
 
 @pytest.mark.parametrize("swap_every", [1, 2, 3])
-def test_k_sweeps_are_k_times_one_sweep(xp, swap_every):
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("k", [1, 2])
+def test_six_sweeps_at_once_are_those_of_shorter_steps(xp, swap_every, deep, k):
     """Exchanges fall due by the count of sweeps, wherever a step ends."""
     model, _ = small_machine(xp)
+    if deep:
+        layers = [BernoulliLayer(2, dtype="float64", device=device_like(xp)) for _ in range(3)]
+        model = BoltzmannMachine(layers, dtype="float64", device=device_like(xp))
     start = parallel_tempering(BETAS).start(Generator(0), model, 20)
     at_once, info = parallel_tempering(BETAS, k=6, swap_every=swap_every)(
         Generator(2), model, start
     )
     rng, state, tried = Generator(2), start, 0
-    for _ in range(6):
-        state, part = parallel_tempering(BETAS, k=1, swap_every=swap_every)(rng, model, state)
+    for _ in range(6 // k):
+        state, part = parallel_tempering(BETAS, k=k, swap_every=swap_every)(rng, model, state)
         tried = tried + part.tried
     for (name, x), y in zip(at_once.arrays().items(), state.arrays().values(), strict=True):
         np.testing.assert_array_equal(host(x), host(y), err_msg=name)
@@ -493,3 +503,25 @@ def test_other_bad_settings_and_states_are_refused():
         )
     with pytest.raises(ParameterError, match="n_chains is 0"):
         parallel_tempering(BETAS).start(Generator(0), model, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_units_without_a_field_do_not_overflow(dtype):
+    layer = BernoulliLayer(3000, dtype=dtype, device="cpu")
+    (found,) = row_log_partition(layer, layer.params, np.zeros((2, 3000), dtype))
+    np.testing.assert_allclose(found, 3000 * np.log(2), rtol=1e-6)
+
+
+def test_every_odd_layer_gets_its_own_mean():
+    layers = [BernoulliLayer(2, dtype="float64", device="cpu") for _ in range(4)]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu", rng=Generator(3))
+    for weights in model.weights:
+        weights.set_params({"matrix": 100 * weights.W()})
+    state = model.random_state(5, rng=Generator(4))
+    found = with_hidden_means(model, state)
+    W = [weights.W() for weights in model.weights]
+    fields = {1: state[0] @ W[0] + state[2] @ W[1].T, 3: state[2] @ W[2]}
+    for i, phi in fields.items():
+        np.testing.assert_allclose(found[i], 1 / (1 + np.exp(-phi)), atol=1e-14)
+    for i in (0, 2):
+        np.testing.assert_array_equal(found[i], state[i])

@@ -8,9 +8,10 @@ import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.callbacks import Callback, CheckpointWriter, EarlyStopping
-from gpugrad.boltzmann.checkpoint import load_checkpoint
+from gpugrad.boltzmann.checkpoint import load_checkpoint, save_checkpoint
 from gpugrad.boltzmann.constraints import centre_rows, non_positive
 from gpugrad.boltzmann.fit import Trainer
+from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers import (
     BernoulliLayer,
     ExponentialLayer,
@@ -340,6 +341,7 @@ def test_chains_of_another_sampler_are_refused_and_change_nothing():
         ("trajectory", parallel_trajectory_tempering(threshold=0.5), "0.25, expected threshold"),
         ("driven", driven_gibbs(std=0.3), "std 0.2, expected std 0.3"),
         ("driven", parallel_tempering((0.0, 1.0)), "driven_gibbs"),
+        ("driven", gibbs(2), "driven_gibbs"),
     ],
 )
 def test_a_checkpoint_of_other_settings_of_the_sampler_is_refused(variant, sampler, message):
@@ -350,6 +352,57 @@ def test_a_checkpoint_of_other_settings_of_the_sampler_is_refused(variant, sampl
     other.sampler = sampler
     with pytest.raises(CheckpointError, match=f"made with sampler .*{message}"):
         other.load_state_dict(arrays, metadata)
+
+
+HELD = np.arange(4) < 2
+
+
+@pytest.mark.parametrize(
+    ("sampler", "other"),
+    [
+        (gibbs(2), gibbs(3)),
+        (gibbs(2, clamp=HELD), gibbs(2)),
+        (gibbs(2, clamp=HELD), gibbs(2, clamp=~HELD)),
+        (gibbs(2, clamp=HELD), gibbs(2, clamp={1: True})),
+        (gibbs(2, clamp={0: True}), gibbs(2, clamp={1: True})),
+        (gibbs(2, beta=0.5), gibbs(2, beta=0.6)),
+        (gibbs(2, beta=np.full((3, 1), 0.5)), gibbs(2, beta=np.full((3, 1), 0.6))),
+    ],
+)
+def test_settings_of_gibbs_as_a_sampler_are_compared(sampler, other):
+    made = trainer_of(np, "driven")
+    made.sampler = sampler
+    arrays, metadata = made.state_dict()
+    metadata = json.loads(json.dumps(metadata))
+    made.load_state_dict(arrays, metadata)
+    made.sampler = other
+    with pytest.raises(CheckpointError, match="made with sampler"):
+        made.load_state_dict(arrays, metadata)
+
+
+def test_a_machine_that_was_not_started_from_data_can_go_on(tmp_path):
+    """The arrays of the checkpoint replace its own; how many samples started them is a record."""
+
+    def made(start):
+        model = RBM(4, 3, dtype="float64", device="cpu")
+        if start:
+            initialize(model, SHORT, Generator(0))
+        return Trainer(model, SHORT, epochs=2, batch_size=12, rng=Generator(1))
+
+    undisturbed, first, second = made(True), made(True), made(False)
+    undisturbed.run()
+    for _ in range(2):
+        first.update()
+    save_checkpoint(tmp_path / "c", *first.state_dict())
+    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
+    second.run()
+    assert second.model.config() == undisturbed.model.config()
+    assert second.model.layers[0].sample_size == len(SHORT)
+    for name, parameter in undisturbed.model.parameters().items():
+        assert np.array_equal(second.model.parameters()[name], parameter)
+    # the moments are not in the file: a fit of the biases starts anew
+    second.model.layers[0].online_param_update(SHORT)
+    assert second.model.layers[0].sample_size == len(SHORT)
 
 
 @pytest.mark.parametrize("method", ["pcd", "tap"])
@@ -421,7 +474,7 @@ def stopping(values, **settings):
         ([1, 2, 3, 2, 2.5, 2], {"patience": 3}, 6, 3),
         ([1, 2, 3, 2, 2.5, 3.5, 1, 1, 1], {"patience": 3}, 9, 6),
         ([1, 1.05, 1.09, 0], {"patience": 2, "min_gain": 0.1}, 3, 1),
-        ([float("nan"), -5, float("nan"), float("nan")], {"patience": 2}, 4, 2),
+        ([-np.inf, -5, -np.inf, -np.inf], {"patience": 2}, 4, 2),
         ([1, 0, 2, 0], {"patience": 1, "every": 2}, 4, 2),
     ],
 )
@@ -500,6 +553,90 @@ def test_settings_of_early_stopping_are_checked():
     ):
         with pytest.raises(ParameterError, match=message):
             EarlyStopping(**({"estimate": lambda m, r: 0.0} | settings))
+    for value in (None, float("nan")):
+        with pytest.raises(
+            ParameterError, match=f"EarlyStopping: the estimate after epoch 2 is {value}, expected"
+        ):
+            learn(RBM(4, 2, device="cpu"), SHORT, epochs=3, callbacks=[stopping([1.0, value])])
+
+
+@pytest.mark.parametrize("method", ["pcd", "tap"])
+def test_each_update_ends_within_the_constraints(method):
+    """The first step is that without the constraint, projected."""
+    made = []
+    for constraint in ({}, {"matrix": non_positive}):
+        model = RBM(4, 2, dtype="float64", device="cpu", rng=Generator(0))
+        model.weights[0].add_constraint(constraint)
+        trainer = Trainer(
+            model, SHORT, method=method, batch_size=12, schedule=0.5, rng=Generator(1)
+        )
+        trainer.update()
+        made.append(trainer)
+    free, held = (t.model.weights[0].W() for t in made)
+    np.testing.assert_array_equal(held, np.minimum(free, 0))
+    assert free.max() > 0
+    for _ in range(5):
+        made[1].update()
+        assert made[1].model.weights[0].W().max() <= 0
+
+
+def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path):
+    trainer = trainer_of(np, "tempering")
+    writer = CheckpointWriter(tmp_path / "c")
+    writer.write(trainer)
+    good = (tmp_path / "c").read_bytes()
+    trainer.model.layers[0].params.loc[0] = np.nan
+    with pytest.raises(DivergenceError, match="is nan"):
+        writer.write(trainer)
+    assert (tmp_path / "c").read_bytes() == good
+
+
+def test_early_stopping_counts_anew_in_another_run():
+    values = iter([5.0, 1.0, 1.0, 2.0, 3.0, 4.0])
+    stopping = EarlyStopping(lambda model, rng: next(values), patience=2, restore_best=False)
+    first, second = (trainer_of(np, "tempering", callbacks=[stopping]) for _ in range(2))
+    first.run()
+    assert first.epoch == 3
+    second.run()
+    assert second.epoch == 3 and stopping.best == 4.0 and stopping.waited == 0
+
+
+def test_a_checkpoint_of_other_sample_weights_is_refused():
+    def made(last):
+        weight = np.ones(len(SHORT))
+        weight[-1] = last
+        model = RBM(4, 3, device="cpu", rng=Generator(0))
+        return Trainer(model, SHORT, sample_weight=weight, rng=Generator(1))
+
+    saved = made(2.0).state_dict()
+    made(2.0).load_state_dict(*saved)
+    with pytest.raises(CheckpointError, match="made with sample_weight"):
+        made(3.0).load_state_dict(*saved)
+
+
+def test_first_offsets_are_means_of_what_the_couplings_see():
+    layers = [GaussianLayer(4, device="cpu"), BernoulliLayer(3, device="cpu")]
+    layers[0].set_params({"log_var": np.log(np.array([0.5, 1.0, 2.0, 4.0]))})
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    trainer = Trainer(model, SHORT, rng=Generator(0))
+    visible, hidden = trainer.phases.offsets
+    np.testing.assert_allclose(visible, SHORT.mean(axis=0) / [0.5, 1, 2, 4], rtol=1e-6)
+    np.testing.assert_allclose(hidden, 0.5)
+
+
+def test_a_huge_bias_of_bounded_units_is_a_divergence():
+    trainer = trainer_of(np, "tempering")
+    trainer.model.layers[0].params.loc[1] = 2000
+    with pytest.raises(DivergenceError, match=r"layers.0.loc has reached 2e\+03"):
+        trainer.check_finite()
+
+
+def test_the_rate_follows_the_schedule_within_an_epoch():
+    trainer = trainer_of(np, "tempering")
+    for step in range(trainer.n_batches + 2):
+        time = step / trainer.n_batches
+        assert trainer.rate == pytest.approx(Linear(0.1)(time, 3.0), rel=1e-12)
+        trainer.update()
 
 
 def test_penalties_and_constraints_act_in_training():

@@ -175,6 +175,24 @@ def test_clamped_pixels_are_those_of_the_data(tmp_path, text, held):
     assert np.all(np.ptp(found[:, free], axis=0) == 1), "a free pixel never moved"
 
 
+def test_the_first_rows_of_the_runs_own_data_are_held_and_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(5).integers(0, 2, (12, 16)).astype("uint8")
+    np.save("x.npy", images)
+    np.save("t.npy", images[::-1])
+    for n, options, rows, told in (
+        (5, [], images[:5], "the first 5 rows of x.npy"),
+        (30, [], np.resize(images, (30, 16)), "all 12 rows of x.npy"),
+        (5, ["--test", "t.npy"], images[::-1][:5], "the first 5 rows of t.npy"),
+    ):
+        trained = invoke("train", "x.npy", "-o", "run", "--overwrite", *SMALL, *options)
+        assert trained.exit_code == 0, trained.stderr
+        held = ("--clamp", "top", "-n", n, "--sweeps", 3, "--overwrite")
+        result = invoke("sample", "run", "-o", "s.npy", *held)
+        assert f"{n} samples in s.npy, top held at {told}" in result.stdout, result.stderr
+        assert np.array_equal(np.load("s.npy")[:, :8], rows[:, :8])
+
+
 def test_a_mask_from_a_file_is_held(tmp_path):
     mask = np.zeros(16)
     mask[[1, 6, 11]] = 1
@@ -202,10 +220,12 @@ def test_a_picture_is_drawn_and_no_file_is_replaced_unasked(tmp_path):
         (["--n", "0"], "n is 0"),
         (["--sweeps", "0"], "sweeps is 0"),
         (["--output", "s.gif"], "expected a .png, .npy or .npz"),
-        (["--clamp", "middle"], "expected 'top half'"),
+        (["--clamp", "middle"], "clamp 'middle': no such file, expected 'top half'"),
+        (["--clamp", "lost.npy"], "clamp 'lost.npy': no such file, expected 'top half'"),
         (["--output", "new/s.png"], "no folder new, expected one that exists"),
         (["--clamp", "short.npy"], "has 3 values, expected 16"),
-        (["--clamp", "top half"], "shape (100, 784), expected (samples, 16)"),
+        (["--clamp", "top half"], "does not name its data, expected --data"),
+        (["--clamp", "top", "--data", "mnist"], "shape (100, 784), expected (samples, 16)"),
         (["--image-shape", "4x5"], "4x5 for 16 units"),
     ],
 )

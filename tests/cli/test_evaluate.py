@@ -1,15 +1,20 @@
 """`gpugrad evaluate` of machines of any units, depth and lateral couplings."""
 
 import importlib
+import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("typer", reason="typer is not installed")
 
+from rich.console import Console
+
 from gpugrad.boltzmann.partition import exact_log_partition, likelihood_bounds
-from tests.boltzmann.joint_machines import joint_machine
+from gpugrad.cli.evaluate import tell
+from tests.boltzmann.grid_machines import grid_machine
 
 from .runner import assert_one_line_error, invoke
 
@@ -26,7 +31,7 @@ machines = pytest.mark.parametrize(
 
 def saved(tmp_path, kinds, sizes, lateral):
     """A machine and samples of its own in files; returns the machine and its list."""
-    model, exact = joint_machine(np, kinds, sizes, lateral=lateral)
+    model, exact = grid_machine(np, kinds, sizes, lateral=lateral)
     model.save(tmp_path / "m")
     np.save(tmp_path / "x.npy", exact.draw(np, 400, 1).visible.astype("uint8"))
     return model, exact
@@ -68,3 +73,26 @@ def test_evaluate_refuses_a_single_chain_for_any_machine(tmp_path):
     saved(tmp_path, *MACHINES[0])
     result = invoke("evaluate", tmp_path / "m", tmp_path / "x.npy", "--chains", 1)
     assert_one_line_error(result, "evaluate: --chains is 1")
+
+
+def side(log_likelihood: float, error: float | None) -> dict[str, Any]:
+    return {"log_z": 1.0, "error": error, "ess": 5.0, "log_likelihood": log_likelihood}
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "said"),
+    [
+        (side(-70.0, 0.1), side(-73.5, 0.1), "the two sides are 3.5 nats apart"),
+        (side(-73.5, 0.1), side(-70.0, 0.1), "the conservative side lies 3.5 nats above"),
+        (side(-73.5, None), side(-70.0, 1.0), "the conservative side lies 3.5 nats above"),
+        (side(-73.5, 1.0), side(-70.0, 1.0), None),
+        (side(-70.0, 0.1), side(-71.0, 0.1), None),
+    ],
+)
+def test_a_wide_or_inverted_bracket_is_pointed_out(high: Any, low: Any, said: str | None):
+    text = io.StringIO()
+    found = {"optimistic": high, "conservative": low, "method": "annealed", "test_samples": 100}
+    tell(Console(file=text, width=500), {**found, "chains": 100, "temperatures": 1000})
+    lines = [line for line in text.getvalue().splitlines() if line.startswith("the ")]
+    assert len(lines) == (said is not None)
+    assert said is None or lines[0].startswith(said)

@@ -231,6 +231,10 @@ def test_resume_refuses_other_settings_and_keeps_the_checkpoint(data, tmp_path):
         invoke("train", "-o", out, "--resume", "--learning-rate", "0.01", "--schedule", "constant"),
         "schedule name 'linear', rate 0.05, final 0.0, expected name 'constant', rate 0.01",
     )
+    assert_one_line_error(
+        invoke("train", "-o", out, "--resume", "--seed", 7),
+        "the checkpoint was made with seed 0, expected 7",
+    )
     np.save(data, bars(seed=9))
     assert_one_line_error(
         invoke("train", "-o", out, "--resume"), "the checkpoint was made with data"
@@ -303,6 +307,10 @@ def bad_inputs(tmp_path):
                   "shape (4, 15), expected (samples, 16)"),
         "grey test": ([good, "--test", file("grey.npy", np.full((4, 16), 0.5)), "--evaluate"],
                       "states 0 and 1 only; grey values become states with --threshold 0.5"),
+        "nan test": ([good, "--test", file("t.npy", nan), "--evaluate"],
+                     f"train: --test {tmp_path}/t.npy has NaN, first in sample 3, unit 6"),
+        "signed bits": ([file("i.npy", bars().astype("int8")), "--visible-units", "ising"],
+                        "(of 0 and 1: 2*x - 1)"),
         "empty": ([empty], "is empty"),
         "truncated": ([truncated], "truncated or damaged"),
         "foreign": ([foreign], "none of IDX, NPY, NPZ and HDF5"),
@@ -345,7 +353,7 @@ FAULTS = (
     "missing", "k", "rate", "final rate", "momentum", "epochs", "batch", "hidden", "unit", "method",
     "schedule", "gradient", "init", "dtype", "seed", "device", "shape", "no shape", "threshold",
     "seconds", "temperatures", "chains", "recipe", "weights", "scale", "particles", "no final",
-    "one sample",
+    "one sample", "nan test", "signed bits",
 )  # fmt: skip
 
 
@@ -442,3 +450,59 @@ def test_the_embedded_data_are_the_default(tmp_path):
     trainer, test = build(TrainSettings(output=str(tmp_path / "run")))
     assert trainer.n_samples == 60_000 and np.array_equal(test, mnist("test"))
     assert trainer.data.dtype == "uint8" and not (tmp_path / "run").exists()
+
+
+def test_grey_data_are_trained_on_and_have_no_likelihood(tmp_path):
+    grey = np.random.default_rng(0).random((40, 16)).astype("float32")
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "states.npy", bars())
+    settings = ("--hidden", 3, "--epochs", 1, "--overwrite", "-o", tmp_path / "run")
+    result = invoke("train", tmp_path / "grey.npy", *settings)
+    assert result.exit_code == 0, result.stderr
+    told = "no log-likelihood: it is defined for the states 0 and 1 only, and the data have other"
+    assert sum(line.startswith(told) for line in result.stdout.splitlines()) == 1
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["evaluation"] is None
+    for more in (("--threshold", 0.5), ("--test", tmp_path / "states.npy")):
+        result = invoke("train", tmp_path / "grey.npy", *settings, *more)
+        assert result.exit_code == 0 and told not in result.stdout, result.stderr
+        assert json.loads((tmp_path / "run" / "model.json").read_text())["evaluation"] is not None
+
+
+def test_the_training_likelihood_leaves_out_what_was_held_out(tmp_path):
+    out, images = tmp_path / "run", bars()
+    np.save(tmp_path / "x.npy", images)
+    settings = ("--hidden", 3, "--epochs", 2, "--patience", 5, "--holdout", 20)
+    result = invoke("train", tmp_path / "x.npy", "-o", out, *settings)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "model.json").read_text())["evaluation"]
+    model = load_model(out / "model.safetensors", device="cpu")
+    rows = images[:-20].reshape(-1, 16).astype("float32")
+    exact = log_likelihood(model, rows, exact_log_partition(model))
+    assert found["test_samples"] == 40 and abs(found["log_likelihood"] - exact) < 1e-9
+    again = json.loads(invoke("evaluate", out, "--json").stdout)
+    assert again["test_samples"] == 40 and abs(again["log_likelihood"] - exact) < 1e-9
+
+
+def test_bits_as_floats_for_ising_units_are_warned_of_in_one_line(tmp_path):
+    np.save(tmp_path / "x.npy", bars().astype("float32"))
+    arguments = ("train", tmp_path / "x.npy", "-o", tmp_path / "run", "--visible-units", "ising")
+    result = invoke(*arguments, *SMALL)
+    assert result.exit_code == 0
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("gpugrad: warning: fit: all data are 0 or 1")
+    assert line.endswith("states are 2*x - 1; --threshold 0.5 makes these")
+    again = invoke(*arguments, *SMALL, "--overwrite", "--threshold", 0.5)
+    assert again.exit_code == 0 and again.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("batch_sise = 3", "unknown setting 'batch_sise', expected 'batch-size' or another option"),
+        ("zzz = 3", "unknown setting 'zzz', expected an option of `gpugrad train --help`"),
+    ],
+)
+def test_the_nearest_setting_is_suggested(tmp_path, line, message):
+    (tmp_path / "r.toml").write_text(line)
+    result = invoke("train", "--recipe", tmp_path / "r.toml", "-o", tmp_path / "run")
+    assert_one_line_error(result, message)

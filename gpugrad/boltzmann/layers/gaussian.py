@@ -201,6 +201,8 @@ class GaussianLayer(UnitLayer):
         data = data.astype("float64")
         n, mean = int(data.shape[0]), xp.mean(data, axis=0)
         square = xp.sum((data - mean) ** 2, axis=0)
+        if self._moment is None:
+            self.sample_size = 0  # a layer from a file knows their number, but not the moments
         if self.sample_size:
             # Chan, Golub and LeVeque, "Updating formulae ...", 1979: no cancellation of squares
             old_n, (old_mean, old_square) = self.sample_size, self._moment

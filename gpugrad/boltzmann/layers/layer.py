@@ -190,14 +190,16 @@ class Layer:
             For a configuration that describes no layer.
         """
         try:
-            layer = get(config["layer_type"])._from_config(config)
+            layer: Any = get(config["layer_type"])._from_config(config)
+            if "sample_size" in config:
+                layer.sample_size = int(config["sample_size"])
             layer.add_penalty(
                 {n: penalty_table.from_config(c) for n, c in config["penalties"].items()}
             )
             layer.add_constraint(
                 {n: constraint_table.get(c) for n, c in config["constraints"].items()}
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ParameterError(
                 f"Layer.from_config: {config!r} does not describe a layer ({error})"
             ) from error

@@ -417,7 +417,10 @@ class UnitLayer(Layer):
         """Mean of all data seen so far (float64), this batch included."""
         xp = namespace_for(data)
         total = xp.sum(data, axis=0, dtype="float64")
-        self._moment = total if self.sample_size == 0 else self._moment + total
+        # a layer from a file knows how many samples it saw, but not their sum: it starts anew
+        if self.sample_size == 0 or self._moment is None:
+            self.sample_size, self._moment = 0, xp.zeros_like(total)
+        self._moment = self._moment + total
         self.sample_size += int(data.shape[0])
         return self._moment / self.sample_size
 

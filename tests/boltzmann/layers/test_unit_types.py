@@ -87,6 +87,47 @@ def test_log_partition_function_is_the_log_of_the_integral(xp, kind):
     np.testing.assert_allclose(host(got), moments(kind, values, sent)[0], atol=1e-10)
 
 
+@continuous
+@pytest.mark.parametrize("beta", [0.6, "per sample"])
+def test_log_partition_and_mean_at_an_inverse_temperature(xp, kind, beta):
+    """Here the field is the one that neighbours send."""
+    values, phi = values_for(kind), fields(kind, 5)
+    value = np.linspace(0.6, 1.4, 5)[:, None] if beta == "per sample" else beta
+    layer, field = layer_with(xp, kind, values), xp.asarray(phi)
+    given, names = xp.asarray(value), namespace_for(field)
+    log_z, mean = moments(kind, values, phi, value)
+    got = layer.unit_log_partition(names, layer.params, field, given)
+    np.testing.assert_allclose(host(got), log_z, atol=1e-10)
+    got = layer.unit_mean(names, layer.params, field, given)
+    np.testing.assert_allclose(host(got), mean, atol=1e-10)
+
+
+@pytest.mark.parametrize("beta", [None, 0.6, "per sample"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_expected_derivatives_of_gaussian_units_are_integrals(xp, beta, weighted):
+    values, phi = values_for("gaussian"), fields("gaussian", 5)
+    value = np.linspace(0.6, 1.4, 5)[:, None] if beta == "per sample" else beta
+    given = xp.asarray(value) if beta == "per sample" else beta
+    share = np.arange(1.0, 6) / 15 if weighted else np.full(5, 0.2)
+    x, w = nodes_of("gaussian")
+    loc, var = values["loc"], np.exp(values["log_var"])
+    expected = {"loc": np.zeros(UNITS), "log_var": np.zeros(UNITS)}
+    for k, i in np.ndindex(phi.shape):
+        b = 1.0 if beta is None else beta if beta == 0.6 else value[k, 0]
+        p = w * density("gaussian", values, i, phi[k, i], x, b)
+        p = share[k] * p / p.sum()
+        expected["loc"][i] -= p @ (x - loc[i]) / var[i]
+        expected["log_var"][i] += p @ (x * phi[k, i] - 0.5 * (x - loc[i]) ** 2) / var[i]
+    got = layer_with(xp, "gaussian", values).expected_derivatives(
+        [xp.asarray(phi)],
+        [xp.asarray(np.eye(UNITS))],
+        given,
+        sample_weight=xp.asarray(share) if weighted else None,
+    )
+    for name, exact in expected.items():
+        np.testing.assert_allclose(host(getattr(got, name)), exact, atol=1e-10)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "relu"])
 def test_log_partition_function_with_a_quadratic_interaction(xp, kind):
     values, phi = values_for(kind), fields(kind, 4)
@@ -473,6 +514,36 @@ def test_constant_data_give_finite_parameters(xp):
     np.testing.assert_allclose(
         host(layer.params.loc)[0, 0] - host(layer.params.loc)[0, 1:], math.log(20)
     )
+
+
+def test_fields_of_a_fitted_potts_site_add_up_to_zero(xp):
+    layer = layer_of(xp, "potts", UNITS)
+    layer.online_param_update(xp.asarray(data_for("potts")))
+    np.testing.assert_allclose(host(layer.params.loc).sum(axis=1), 0, atol=1e-12)
+
+
+def test_a_state_without_probability_is_never_drawn(xp):
+    layer = layer_of(xp, "potts", 1)
+    layer.set_params({"loc": np.array([[-2000.0] + [0.0] * (Q - 1)])})
+    phi = xp.zeros((1, Q))
+    drawn = layer.unit_sample(namespace_for(phi), layer.params, phi, xp.zeros((1, 1)))
+    assert host(drawn).tolist() == [[0.0, 1.0] + [0.0] * (Q - 2)]
+
+
+def test_columns_of_a_potts_site_have_to_add_up_to_one(xp):
+    layer, data = layer_of(xp, "potts", 1), np.full((2, Q), 1 / Q)
+    layer.check_rows(xp.asarray(data), "fit")
+    data[1, 0] -= 0.01
+    with pytest.raises(DataError, match="columns of site 0 add up to 0.99 in sample 1"):
+        layer.check_rows(xp.asarray(data), "fit")
+
+
+def test_the_series_and_the_closed_form_of_truncated_exponentials_meet():
+    """log((e^y - 1) / y) on both sides of where one takes over from the other."""
+    layer = layer_of(np, "truncated_exponential", 1)
+    y = np.array([-1.001, -0.999, 0.999, 1.001])[:, None]
+    got = layer.log_partition_function(y)
+    np.testing.assert_allclose(got, np.log(np.expm1(y) / y), rtol=0, atol=6e-15)
 
 
 def test_shrinkage_moves_variances_towards_one(xp):

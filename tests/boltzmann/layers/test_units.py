@@ -46,6 +46,35 @@ def test_log_partition_function_is_the_log_of_the_sum_over_states(xp, kind):
 
 
 @kinds
+@pytest.mark.parametrize("beta", [0.3, "per sample"])
+def test_log_partition_and_mean_at_an_inverse_temperature(xp, kind, beta):
+    draw = np.random.default_rng(2)
+    loc, phi = draw.normal(size=5), 3 * draw.normal(size=(6, 5))
+    value = np.linspace(0, 2, 6)[:, None] if beta == "per sample" else beta
+    given = xp.asarray(value) if beta == "per sample" else beta
+    layer, field = layer_with(xp, kind, loc), xp.asarray(phi)
+    log_z, mean, _ = sum_over_states(kind, loc, phi, value)
+    xp_ns = namespace_for(field)
+    got = layer.unit_log_partition(xp_ns, layer.params, field, given)
+    np.testing.assert_allclose(host(got), log_z, atol=1e-13)
+    got = layer.unit_mean(xp_ns, layer.params, field, given)
+    np.testing.assert_allclose(host(got), mean, atol=1e-13)
+
+
+def test_grad_of_the_log_partition_function_is_its_difference_quotient(xp):
+    draw = np.random.default_rng(3)
+    loc, B, A = draw.normal(size=4), draw.normal(size=(7, 4)), draw.normal(size=(7, 4))
+
+    def average(loc):
+        layer = layer_with(xp, "bernoulli", loc)
+        return host(layer.log_partition_function(xp.asarray(B), xp.asarray(A))).mean(axis=0)
+
+    got = layer_with(xp, "bernoulli", loc).grad_log_partition_function(xp.asarray(B), xp.asarray(A))
+    quotient = (average(loc + 1e-5) - average(loc - 1e-5)) / 2e-5
+    np.testing.assert_allclose(host(got.loc), quotient, atol=1e-9)
+
+
+@kinds
 @pytest.mark.parametrize("size", [1e3, 1e30])
 def test_log_partition_function_of_a_huge_field_is_the_field(xp, kind, size):
     layer = layer_with(xp, kind, [0.0], dtype="float32")

@@ -1,6 +1,7 @@
-"""Small machines of any depth, units and lateral couplings, with all their joint states listed.
+"""Small machines of any depth, units and lateral couplings, on a grid of their joint states.
 
-Plain NumPy in float64 for the list, and nothing of gpugrad in it (see `quadrature`).
+Plain NumPy in float64 for the grid, and nothing of gpugrad in it. Continuous units have the nodes
+of a quadrature (see there); `joint` lists the states of discrete units alone, one a row.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from .machines import device_like
 from .quadrature import Side
 
 
-class Joint:
+class Grid:
     """Energies of all combinations of the layers' states, one axis a layer.
 
     Parameters
@@ -72,7 +73,7 @@ class Joint:
         )
 
 
-def joint_machine(xp, kinds, sizes, *, lateral=(), seed=0, scale=1.0, dtype="float64"):
+def grid_machine(xp, kinds, sizes, *, lateral=(), seed=0, scale=1.0, dtype="float64"):
     """A machine of these unit types and sizes, and its list; J in the layers `lateral`."""
     draw = np.random.default_rng(seed)
     layers = [layer_of(xp, kind, size, dtype) for kind, size in zip(kinds, sizes, strict=True)]
@@ -99,4 +100,4 @@ def joint_machine(xp, kinds, sizes, *, lateral=(), seed=0, scale=1.0, dtype="flo
         lateral={i: xp.asarray(matrix) for i, matrix in J.items()},
     )
     sides = [Side(k, n, **v) for k, n, v in zip(kinds, sizes, values, strict=True)]
-    return model, Joint(sides, W, J)
+    return model, Grid(sides, W, J)
