@@ -111,7 +111,7 @@ def _skip_without_gpu(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no GPU: {reason}"))
 
 
-# what is said of NumPy's own functions holds of those from 2.1 on: 2.0 has others, and other keywords
+# what is said of NumPy's own functions holds from 2.1 on: 2.0 has others, and other keywords
 _FROM_NUMPY_2_1 = (
     "test_numpy_functions.py::test_every_function_of_numpys_is_classified_once",
     "test_numpy_functions.py::test_table_has_no_row_that_numpy_does_not_have",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import gpugrad.nnet  # noqa: F401  (its operations are declared when it is asked for)
 from gpugrad.ops.namespace import tensor_namespace
 
 __all__ = [
