@@ -69,6 +69,7 @@ NO_GRADIENT = frozenset(
     fft.fft fft.fft2 fft.fftn fft.fftshift fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ifftshift
     fft.ihfft fft.irfft fft.irfft2 fft.irfftn fft.rfft fft.rfft2 fft.rfftn
     polynomial.polynomial.polygrid2d polynomial.polynomial.polyval2d
+    polynomial.polynomial.polyvalnd
     lib.recfunctions.append_fields lib.recfunctions.apply_along_fields
     lib.recfunctions.assign_fields_by_name lib.recfunctions.drop_fields
     lib.recfunctions.find_duplicates lib.recfunctions.join_by lib.recfunctions.merge_arrays

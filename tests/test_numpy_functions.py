@@ -48,6 +48,7 @@ NOT_IN_EVERY_NUMPY = frozenset(
     """
     _ones_like cumulative_prod cumulative_sum fix fromstring matvec unstack vecdot vecmat
     polynomial.polynomial.polygrid2d polynomial.polynomial.polyval2d
+    polynomial.polynomial.polyvalnd
     """.split()
 )
 
