@@ -26,8 +26,8 @@ ANSWERED = frozenset(
     """
     all allclose any argmax argmin argpartition argsort argwhere array2string array_equal
     array_equiv array_repr array_str can_cast common_type count_nonzero diag_indices_from digitize
-    einsum_path flatnonzero isclose iscomplex iscomplexobj isin isneginf isposinf isreal isrealobj
-    lexsort linalg.matrix_rank may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero
+    einsum_path flatnonzero in1d isclose iscomplex iscomplexobj isin isneginf isposinf isreal
+    isrealobj lexsort linalg.matrix_rank may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero
     packbits ravel_multi_index result_type save savetxt savez savez_compressed searchsorted shape
     shares_memory size tril_indices_from triu_indices_from unpackbits unravel_index
     equal greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not
@@ -86,6 +86,8 @@ def path_of(function: Any) -> str:
     if isinstance(function, np.ufunc):
         return function.__name__
     module = (getattr(function, "__module__", None) or "").partition(".")[2]
+    if module == "lib._scimath_impl":  # where NumPy 2.0 says that they are
+        module = "lib.scimath"
     return f"{module}.{function.__name__}" if module else function.__name__
 
 

@@ -130,14 +130,20 @@ ADAPTED: dict[str, Callable] = {
 _OTHER_MEANING = frozenset(("asarray", "astype", "put", "sign"))
 # signatures of functions written in C, which old NumPys do not tell
 _IN_C: dict[str, Callable] = {
+    "arange": (
+        lambda start_or_stop, /, stop=None, step=1, *, dtype=None, device=None, like=None: None
+    ),
     "concatenate": lambda arrays, axis=0, out=None, *, dtype=None, casting="same_kind": None,
+    "copyto": lambda dst, src, casting="same_kind", where=True: None,
     "dot": lambda a, b, out=None: None,
+    "empty": lambda shape, dtype=None, order="C", *, device=None, like=None: None,
     "empty_like": lambda prototype, dtype=None, order="K", subok=True, shape=None, *, device=None: (
         None
     ),
     "inner": lambda a, b, /: None,
     "vdot": lambda a, b, /: None,
     "where": lambda condition, x=None, y=None, /: None,
+    "zeros": lambda shape, dtype=None, order="C", *, device=None, like=None: None,
 }
 
 

@@ -98,7 +98,6 @@ def reason_without_gpu() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _skip_without_gpu(items)
-    _skip_under_old_numpy(items)
     if not _runs_all(config):
         _keep_slices_of_long_tests(config, items)
 
@@ -109,31 +108,6 @@ def _skip_without_gpu(items: list[pytest.Item]) -> None:
     if reason:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"no GPU: {reason}"))
-
-
-# what is said of NumPy's own functions holds from 2.1 on: 2.0 has others, and other keywords
-_FROM_NUMPY_2_1 = (
-    "test_numpy_functions.py::test_every_function_of_numpys_is_classified_once",
-    "test_numpy_functions.py::test_table_has_no_row_that_numpy_does_not_have",
-    "test_numpy_functions.py::test_functions_without_a_rule_refuse_variables_by_name",
-    "test_numpy_functions.py::test_arguments_mean_what_they_mean_to_numpy",
-    "test_numpy_functions.py::test_numpys_defaults_hold_where_gpugrads_differ",
-    "test_mygrad_parity.py::test_program_does_what_it_does_under_mygrad[clip_without_bounds]",
-    "test_differential.py::test_random_programs_do_what_they_do_under_mygrad",
-    "test_differential.py::test_everything_occurs_in_random_programs",
-    "test_dlpack.py::test_what_is_imported_is_guarded_while_a_graph_depends_on_it",
-    "test_dlpack.py::test_foreign_memory_that_meets_a_graph_as_a_raw_array_stays_writeable",
-)
-
-
-def _skip_under_old_numpy(items: list[pytest.Item]) -> None:
-    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
-        return
-    for item in items:
-        if any(name in item.nodeid for name in _FROM_NUMPY_2_1):
-            item.add_marker(
-                pytest.mark.skip(reason=f"NumPy {np.__version__}, of another interface")
-            )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

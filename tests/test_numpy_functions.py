@@ -49,6 +49,7 @@ NOT_IN_EVERY_NUMPY = frozenset(
     _ones_like cumulative_prod cumulative_sum fix fromstring matvec unstack vecdot vecmat
     polynomial.polynomial.polygrid2d polynomial.polynomial.polyval2d
     polynomial.polynomial.polyvalnd
+    array asanyarray asarray ascontiguousarray asfortranarray frombuffer fromfile fromiter in1d
     """.split()
 )
 
@@ -57,16 +58,20 @@ def test_table_has_no_row_that_numpy_does_not_have():
     assert sorted((ANSWERED | NO_GRADIENT | set(ADAPTED)) - set(ALL) - NOT_IN_EVERY_NUMPY) == []
 
 
+# functions written in C, of which old NumPys do not tell the required parameters
+IN_C = {np.busday_count: 2, np.busday_offset: 2, np.is_busday: 1, np.putmask: 3}
+IN_C |= {np.bincount: 1, np.datetime_as_string: 1}
+
+
 # What stands in for each required parameter, by its name in NumPy's signature. The refused ones
 # must refuse before they look at what else they were given.
 def _refused_call(f: Callable) -> tuple[tuple, dict]:
     x = gg.tensor(X)
     if isinstance(f, np.ufunc):
         return (x,) * f.nin, {}
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except ValueError:
-        return (x,), {}
+    if f in IN_C:
+        return (x,) * IN_C[f], {}
+    parameters = inspect.signature(f).parameters.values()
     required = [
         p
         for p in parameters
@@ -290,6 +295,8 @@ BY_POSITION: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", BY_POSITION)
 def test_arguments_mean_what_they_mean_to_numpy(name: str):
+    if name == "reshape by NumPy's keyword" and np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("NumPy's keyword was newshape")
     call = BY_POSITION[name]
     x = gg.tensor(X)
     y, expected = call(x), call(X)

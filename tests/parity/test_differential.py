@@ -39,6 +39,20 @@ def _cheap_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(autouse=True)
+def _sinc_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mygrad calls NumPy's sinc, which until 2.1 is nan at a zero of float16."""
+    with np.errstate(invalid="ignore"):
+        if np.isnan(np.sinc(np.float16(0))):
+            theirs = np.sinc
+            half = np.float16
+
+            def sinc(x: np.ndarray) -> np.ndarray:
+                return theirs(np.float32(x)).astype(half) if x.dtype == half else theirs(x)
+
+            monkeypatch.setattr(np, "sinc", sinc)
+
+
 def run_programs(seeds: range) -> Counter[str]:
     counts: Counter[str] = Counter()
     for seed in seeds:

@@ -80,6 +80,8 @@ def disagreement(theirs: Any, ours: Any, where: str = "") -> str | None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program_does_what_it_does_under_mygrad(name: str):
+    if name == "clip_without_bounds" and np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("NumPy's clip, which mygrad calls, wants a bound")
     f = PROGRAMS[name]
     found = disagreement(outcome(f, mg), outcome(f, gg))
     if name in DIFFERENCES:
