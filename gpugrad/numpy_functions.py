@@ -27,9 +27,9 @@ ANSWERED = frozenset(
     all allclose any argmax argmin argpartition argsort argwhere array2string array_equal
     array_equiv array_repr array_str can_cast common_type count_nonzero diag_indices_from digitize
     einsum_path flatnonzero in1d isclose iscomplex iscomplexobj isin isneginf isposinf isreal
-    isrealobj lexsort linalg.matrix_rank may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero
-    packbits ravel_multi_index result_type save savetxt savez savez_compressed searchsorted shape
-    shares_memory size tril_indices_from triu_indices_from unpackbits unravel_index
+    isrealobj lexsort linalg.matrix_rank may_share_memory min_scalar_type nanargmax nanargmin ndim
+    nonzero packbits ravel_multi_index result_type save savetxt savez savez_compressed searchsorted
+    shape shares_memory size tril_indices_from triu_indices_from unpackbits unravel_index
     equal greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not
     logical_or logical_xor not_equal signbit
     _ones_like bitwise_and bitwise_count bitwise_or bitwise_xor gcd invert lcm left_shift
