@@ -3,14 +3,16 @@
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, device_of, get_array_module, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.agreement import check_agreement, described
 from gpugrad.boltzmann.callbacks import as_callback
+from gpugrad.boltzmann.centering import first_offsets
 from gpugrad.boltzmann.metrics import fair_pseudo_likelihood, training_figures
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
@@ -20,7 +22,13 @@ from gpugrad.boltzmann.schedules import Linear, Schedule, as_schedule
 from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.streaming import StreamedSamples, is_streamed
-from gpugrad.boltzmann.training_data import Samples, check_weights, warn_of_bits
+from gpugrad.boltzmann.training_data import (
+    Samples,
+    check_drawing,
+    check_weights,
+    draw_states_,
+    warn_of_bits,
+)
 from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
 
 __all__ = ["Trainer", "fit"]
@@ -70,6 +78,9 @@ class Trainer:
     missing : {"error", "impute"}
         What NaN in the data is: a fault, or a missing value, which is summed out by k sweeps of
         Gibbs sampling given the observed units (see `training_data`; arrays in memory only).
+    draw_states : bool
+        Take values between the two states as probabilities of the upper one and draw states anew
+        for each batch (stochastic binarisation), in place of taking them as means.
     sparsity : SparsityTarget, optional
         A penalty on the mean activity of hidden units. Those on parameters belong to the layers.
     mean_field_steps : int
@@ -128,6 +139,7 @@ class Trainer:
         average_epochs: float = 0.0,
         sample_weight: Any = None,
         missing: str = "error",
+        draw_states: bool = False,
         sparsity: SparsityTarget | None = None,
         mean_field_steps: int = 10,
         rng: Generator | None = None,
@@ -142,7 +154,7 @@ class Trainer:
         self.optimizer = SGD() if optimizer is None else optimizer
         self.gradient, self.largest = gradient, largest
         self.method, self.k, self.sampler = method, positive_int("fit", "k", k), sampler
-        self.sparsity, self.centering_rate = sparsity, centering_rate
+        self.sparsity, self.centering_rate = sparsity, float(centering_rate)
         self.mean_field_steps = positive_int("fit", "mean_field_steps", mean_field_steps)
         if gradient not in ("analytic", "autodiff"):
             raise ParameterError(
@@ -158,9 +170,9 @@ class Trainer:
             )
         if not isinstance(largest, int | float) or not largest > 0:
             raise ParameterError(f"fit: largest is {largest!r}, expected a number above 0")
-        positive_int("fit", "batch_size", batch_size)
+        batch_size = positive_int("fit", "batch_size", batch_size)
         if n_chains is not None:
-            positive_int("fit", "n_chains", n_chains)
+            n_chains = positive_int("fit", "n_chains", n_chains)
         if rng is not None:
             check_rng("fit", rng)
         for name, value, kind in (
@@ -174,6 +186,7 @@ class Trainer:
         if sparsity is not None:
             sparsity.check(model)
         self.rng = default_generator() if rng is None else rng
+        self.draw_states = check_drawing(model, draw_states, missing)
         with on(model.device):
             self._take_data(data, sample_weight, shuffle=bool(shuffle), missing=missing)
             warn_of_bits(model, self.watched)
@@ -189,7 +202,9 @@ class Trainer:
                 max_batch=self.batch_size,
                 sampler=sampler,
                 autodiff=gradient == "autodiff",
-                offsets=self._first_offsets() if centered else None,
+                offsets=first_offsets(model, self.samples.mean(self.sample_weight))
+                if centered
+                else None,
                 centering_rate=centering_rate,
                 sparsity=sparsity,
                 mean_field_steps=self.mean_field_steps,
@@ -273,8 +288,8 @@ class Trainer:
         # what overflows is found by check_finite, and named there
         with on(self.model.device), np.errstate(over="ignore", invalid="ignore"):
             self._clock = time.monotonic() - self.seconds
-            self._notify("start")
             try:
+                self._notify("start")
                 self.check_finite()
                 while not self.finished and not self._stop_requested:
                     self.update()
@@ -284,9 +299,9 @@ class Trainer:
                 raise
             finally:
                 self.samples.close()
+                self._tell_time()
+                self._clock = None  # what comes after this is no training, error or not
             self._notify("stop", None)
-            self._tell_time()
-            self._clock = None
         return self.history
 
     def _notify(self, event: str, *arguments: Any) -> None:
@@ -298,7 +313,10 @@ class Trainer:
         phases, model = self.phases, self.model
         first = self.batch * self.batch_size
         n = min(self.batch_size, self.n_samples - first)
-        picked = self.samples.take(self.epoch, first, first + n, phases.data_rows(n))
+        rows = phases.data_rows(n)
+        picked = self.samples.take(self.epoch, first, first + n, rows)
+        if self.draw_states:
+            draw_states_(model, rows, self.rng)
         weight = None
         if self.sample_weight is not None:
             weight = self.sample_weight[picked]
@@ -401,15 +419,6 @@ class Trainer:
 
     # ---- what a checkpoint holds
 
-    def _first_offsets(self) -> list[Any]:
-        """At the data's mean, and at the mean of a hidden unit in zero field."""
-        mean = self.samples.mean(self.sample_weight)
-        xp = get_array_module(mean)
-        visible, *hidden = self.model.layers
-        # couplings, and with them the offsets, see rescaled units
-        mu = visible.rescale(mean[None])[0]
-        return [mu, *(xp.full(x.num_units, x.neutral, dtype=self.model.dtype) for x in hidden)]
-
     def settings(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the trainer that goes on from it."""
         return {
@@ -417,17 +426,18 @@ class Trainer:
             "method": method_name(self.method),
             "k": self.k,
             "n_chains": self.n_chains,
-            "sampler": _described(self.sampler),
+            "sampler": described(self.sampler),
             "optimizer": self.optimizer.get_config(),
-            "schedule": _described(self.schedule),
+            "schedule": described(self.schedule),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "centered": self.phases.offsets is not None,
             "centering_rate": self.centering_rate,
-            "sparsity": _described(self.sparsity),
+            "sparsity": described(self.sparsity),
             "mean_field_steps": self.mean_field_steps,
             "gradient": self.gradient,
             "shuffle": self.shuffle,
+            "draw_states": self.draw_states,
             "average_epochs": self.average_epochs,
             "sample_weight": None
             if self.sample_weight is None
@@ -444,7 +454,10 @@ class Trainer:
         return arrays
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Arrays and JSON-able metadata from which `load_state_dict` goes on bit for bit."""
+        """Arrays and JSON-able metadata from which `load_state_dict` goes on bit for bit.
+
+        The arrays are those in use: to be written, or copied, before the next update.
+        """
         self._tell_time()
         arrays = self._arrays() | self.phases.arrays() | self.samples.arrays()
         arrays |= {f"kept.{name}": array for name, array in self.kept.items()}
@@ -464,16 +477,7 @@ class Trainer:
         CheckpointError
             The state belongs to other data, another machine or other settings; nothing is changed.
         """
-        mine = self.settings()
-        theirs = metadata.get("settings", {})
-        # how many samples a layer was started from is a record, not a setting
-        theirs, sizes = _without_sizes(theirs)
-        mine, _ = _without_sizes(mine)
-        different = [name for name in mine if mine[name] != theirs.get(name)]
-        if different:
-            name = different[0]
-            was, now = _told(theirs.get(name), mine[name]), _told(mine[name], theirs.get(name))
-            raise CheckpointError(f"fit: the checkpoint was made with {name} {was}, expected {now}")
+        sizes = check_agreement("fit", metadata.get("settings", {}), self.settings())
         own = self._arrays()
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):
@@ -510,43 +514,6 @@ class Trainer:
                 layer.sample_size, layer._moment = size, None
 
 
-def _without_sizes(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """The settings with no `sample_size` in the layers of the model, and these by layer."""
-    try:
-        layers = [dict(layer) for layer in settings["model"]["layers"]]
-    except (KeyError, TypeError, ValueError):
-        return dict(settings), []  # no settings of a trainer; the comparison refuses them
-    sizes = [layer.pop("sample_size", 0) for layer in layers]
-    return {**settings, "model": {**settings["model"], "layers": layers}}, sizes
-
-
-def _described(value: Any) -> Any:
-    """The configuration of a schedule, a sampler or a penalty; "function" where it has none."""
-    if value is None:
-        return None
-    describe = getattr(value, "get_config", None)
-    return "function" if describe is None else describe()
-
-
-def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """The plain values in nested dictionaries and lists, by their path."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict):
-        return {path: value}
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        found |= _leaves(inner, f"{path}.{name}" if path else str(name))
-    return found
-
-
-def _told(value: Any, other: Any) -> str:
-    """A setting as a person reads it, without the parts that it shares with another one."""
-    leaves, others = _leaves(value), _leaves(other)
-    different = [f"{n} {v!r}".strip() for n, v in leaves.items() if others.get(n, others) != v]
-    return ", ".join(different) or "nothing of it"
-
-
 def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, Any]]:
     """Train a machine; returns the history, one record an epoch.
 
@@ -558,7 +525,7 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
     **settings
         What `Trainer` takes: method, k, sampler, optimizer, schedule, epochs, batch_size, n_chains,
         centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, missing,
-        sparsity, mean_field_steps, rng, callbacks.
+        draw_states, sparsity, mean_field_steps, rng, callbacks.
 
     Raises
     ------

@@ -35,7 +35,15 @@ from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, namespace_for
 from gpugrad.errors import CheckpointError, DataError, ParameterError
 
-__all__ = ["Samples", "check_block", "check_weights", "warn_of_bits", "watched_rows"]
+__all__ = [
+    "Samples",
+    "check_block",
+    "check_drawing",
+    "check_weights",
+    "draw_states_",
+    "warn_of_bits",
+    "watched_rows",
+]
 
 WATCHED_SAMPLES = 1000
 """Training samples on which the figures of the log are computed."""
@@ -158,10 +166,13 @@ class Samples:
 
     def mean(self, sample_weight: Any = None) -> Any:
         """Mean of the visible units, (num_visible,), in the model's dtype."""
-        xp, dtype = get_array_module(self.values), self.model.dtype
+        xp, values = get_array_module(self.values), self.values
         if sample_weight is None:
-            return xp.mean(self.values, axis=0, dtype="float64").astype(dtype)
-        return xp.matmul(sample_weight / sample_weight.sum(), self.values.astype(dtype))
+            return xp.mean(values, axis=0, dtype="float64").astype(self.model.dtype)
+        weight, total = sample_weight.astype("float64"), 0.0
+        for rows in (slice(i, i + 4096) for i in range(0, self.n_samples, 4096)):
+            total = total + xp.matmul(weight[rows], values[rows].astype("float64"))
+        return (total / weight.sum()).astype(self.model.dtype)
 
     # ---- missing values
 
@@ -268,6 +279,30 @@ def check_block(model: BoltzmannMachine, data: Any) -> Any:
             layer.check_rows(data, "fit")
             return to_device(data, model.device)
     return check_data(model, data, function="fit")
+
+
+def check_drawing(model: BoltzmannMachine, draw_states: bool, missing: str) -> bool:
+    """Whether states are to be drawn, where they can be.
+
+    Raises
+    ------
+    ParameterError
+        Visible units that are not two-valued; missing values, which keep what was drawn for them.
+    """
+    if draw_states and len(getattr(model.layers[0], "support", None) or ()) != 2:
+        raise ParameterError(
+            f"fit: draw_states with {model.layers[0]!r}, expected two-valued visible units"
+        )
+    if draw_states and missing != "error":
+        raise ParameterError(f"fit: draw_states with missing={missing!r}, expected missing='error'")
+    return bool(draw_states)
+
+
+def draw_states_(model: BoltzmannMachine, rows: Any, rng: Generator) -> None:
+    """Replace values between the two states by states of which they are the means, in place."""
+    low, high = model.layers[0].support
+    upper = rng.bernoulli((rows - low) / (high - low))
+    rows[...] = low + (high - low) * upper
 
 
 def warn_of_bits(model: BoltzmannMachine, rows: Any) -> None:

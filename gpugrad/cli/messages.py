@@ -6,8 +6,9 @@ __all__ = ["for_options"]
 
 SAME = (
     "annealed_chains", "average_epochs", "batch_size", "betas", "beta1", "beta2", "burn_in",
-    "centering_rate", "chains", "damping", "decay", "dtype", "epochs", "estimate_every",
-    "estimate_temperatures", "gradient", "hidden", "hidden_units", "holdout", "init_scale", "k",
+    "centering_rate", "chains", "damping", "decay", "draw_states", "dtype", "epochs",
+    "estimate_every", "estimate_temperatures", "gradient", "hidden", "hidden_units", "holdout",
+    "init_scale", "k",
     "l1", "l2", "lateral", "log_penalty", "max_machines", "mean_field_steps", "method", "min_gain",
     "min_probability", "missing", "momentum", "n", "optimizer", "patience", "pretrain",
     "pretrain_rate", "ptt_threshold", "ptt_window", "random_seeds", "rungs", "sample_weight",

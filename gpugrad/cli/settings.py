@@ -16,6 +16,7 @@ from gpugrad.errors import CheckpointError, ParameterError
 
 __all__ = [
     "DEFAULTS",
+    "MODULE_HELP",
     "THRESHOLD_HELP",
     "TrainSettings",
     "from_folder",
@@ -25,6 +26,7 @@ __all__ = [
     "with_settings",
 ]
 
+MODULE_HELP = "Python module or .py file to import first: units of your own."
 THRESHOLD_HELP = (
     "In (0, 1): grey values above it become 1, others 0. Values 0..255 of 8-bit data are divided "
     "by 255 first."
@@ -60,6 +62,9 @@ class TrainSettings:
     missing: Annotated[
         str, _in(DATA, "NaN in the data: error, or impute (missing values are summed out).")
     ] = "error"
+    draw_states: Annotated[
+        bool, _in(DATA, "Grey values are probabilities: draw states from them for each batch.")
+    ] = False
     sample_weight: Annotated[Text, _in(DATA, "File with a positive weight for each sample.")] = None
     stream: Annotated[
         bool, _in(DATA, "Read an HDF5 or NPY file of two axes piece by piece, whatever its size.")
@@ -86,9 +91,7 @@ class TrainSettings:
     lateral: Annotated[
         tuple[int, ...], _in(MACHINE, "Layers with couplings inside; 0 is the visible one.")
     ] = ()
-    module: Annotated[
-        Text, _in(MACHINE, "Python module or .py file to import first: units of your own.")
-    ] = None
+    module: Annotated[Text, _in(MACHINE, MODULE_HELP)] = None
     dtype: Annotated[str, _in(MACHINE, "float32, float64 or float16, of all parameters.")] = (
         "float32"
     )

@@ -10,16 +10,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.array_module import current_device, on, parse_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets, schedules
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
-from gpugrad.boltzmann.checkpoint import (
-    load_checkpoint,
-    remove_leftovers,
-    save_model,
-    write_atomically,
-)
+from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.pictures import draw_curve, draw_filters, image_shape
 from gpugrad.boltzmann.pretrain import pretrain
@@ -160,6 +156,7 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
             average_epochs=settings.average_epochs,
             sample_weight=weight,
             missing=settings.missing,
+            draw_states=settings.draw_states,
             sparsity=sparsity_of(settings),
             mean_field_steps=settings.mean_field_steps,
             rng=rng,

@@ -1,0 +1,74 @@
+"""Whether a checkpoint was made by a run with the same settings as the one that goes on from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpugrad.errors import CheckpointError
+
+__all__ = ["check_agreement", "described"]
+
+
+def check_agreement(function: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[Any]:
+    """Refuse settings that differ; returns the `sample_size` of each layer in the checkpoint.
+
+    How many samples a layer was started from is a record, not a setting, and is not compared.
+
+    Parameters
+    ----------
+    function : str
+        For the message.
+    theirs, mine : mapping
+        Settings of the checkpoint and of the run.
+
+    Raises
+    ------
+    CheckpointError
+        The first setting that differs, with both values.
+    """
+    theirs, sizes = _without_sizes(theirs)
+    mine, _ = _without_sizes(mine)
+    for name, now in mine.items():
+        was = theirs.get(name)
+        if was != now:
+            raise CheckpointError(
+                f"{function}: the checkpoint was made with {name} {_told(was, now)}, "
+                f"expected {_told(now, was)}"
+            )
+    return sizes
+
+
+def _without_sizes(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The settings with no `sample_size` in the layers of the model, and these by layer."""
+    try:
+        layers = [dict(layer) for layer in settings["model"]["layers"]]
+    except (KeyError, TypeError, ValueError):
+        return dict(settings), []  # no settings of a trainer; the comparison refuses them
+    sizes = [layer.pop("sample_size", 0) for layer in layers]
+    return {**settings, "model": {**settings["model"], "layers": layers}}, sizes
+
+
+def described(value: Any) -> Any:
+    """The configuration of a schedule, a sampler or a penalty; "function" where it has none."""
+    if value is None:
+        return None
+    describe = getattr(value, "get_config", None)
+    return "function" if describe is None else describe()
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """The plain values in nested dictionaries and lists, by their path."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {path: value}
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        found |= _leaves(inner, f"{path}.{name}" if path else str(name))
+    return found
+
+
+def _told(value: Any, other: Any) -> str:
+    """A setting as a person reads it, without the parts that it shares with another one."""
+    leaves, others = _leaves(value), _leaves(other)
+    different = [f"{n} {v!r}".strip() for n, v in leaves.items() if others.get(n, others) != v]
+    return ", ".join(different) or "nothing of it"
