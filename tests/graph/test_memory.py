@@ -14,6 +14,11 @@ from gpugrad.graph import guard
 
 ARRAY = np.array([1.0, 2.0, 3.0])
 
+# What the interpreter and earlier tests may add meanwhile, or take away; one object kept by each graph
+# would be thousands.
+FEW_OBJECTS = 50
+FEW_BLOCKS = 200
+
 
 def swept(x: gg.Tensor) -> None:
     (x * ARRAY + x).sum().backward()
@@ -72,7 +77,8 @@ GRAPHS: dict[Callable[[gg.Tensor], None], int] = {
 
 def alive() -> tuple[int, int, int, int]:
     """Objects that the collector knows, blocks of memory, and the guard's two tables."""
-    gc.collect()
+    for _ in range(3):  # what a finalizer lets go of goes with the next round
+        gc.collect()
     return (
         len(gc.get_objects()),
         sys.getallocatedblocks(),
@@ -94,9 +100,8 @@ def growth(build: Callable[[gg.Tensor], None], count: int) -> tuple[int, ...]:
 
 def assert_nothing_is_left(build: Callable[[gg.Tensor], None], count: int) -> None:
     objects, blocks, guarded, waiting = growth(build, count)
-    # a few of the interpreter's own; one object kept by each graph would be `count`
-    assert objects < 50
-    assert blocks < 200
+    assert objects < FEW_OBJECTS
+    assert blocks < FEW_BLOCKS
     assert (guarded, waiting) == (0, 0)
 
 
@@ -114,5 +119,5 @@ def test_million_graphs_leave_nothing(build: Callable[[gg.Tensor], None]):
 def test_a_leak_of_one_object_a_graph_would_be_seen():
     kept = []
     objects, blocks, _, _ = growth(lambda x: kept.append([x]), 2_000)
-    assert objects >= 2_000
-    assert blocks >= 2_000
+    assert objects > 2_000 - FEW_OBJECTS
+    assert blocks > 2_000 - FEW_BLOCKS
