@@ -14,6 +14,7 @@ computational_graph) are files; some have submodules here.
 from __future__ import annotations
 
 import sys
+from functools import cached_property
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -138,19 +139,23 @@ MODULES: dict[str, str] = {
 class _Module(ModuleType):
     """A module of other modules' names."""
 
-    def __init__(self, path: str, row: str) -> None:
+    def __init__(self, path: str, row: str, is_package: bool) -> None:
         super().__init__(f"gpugrad.{path}", f"MyGrad's module ``{path}``: names of gpugrad's.")
-        source, _, words = row.rpartition(":")
-        self._path = path
-        self._origins: dict[str, tuple[str, str]] = {}  # name -> module, name there
-        for name, _, origin in (word.partition("=") for word in words.split()):
-            module, _, original = origin.rpartition(".")
-            self._origins[name] = (f"gpugrad.{module or source}".rstrip("."), original or name)
-        is_package = path in {m.rpartition(".")[0] for m in MODULES}
+        self._path, self._row = path, row
         self.__spec__ = ModuleSpec(self.__name__, None, is_package=is_package)
         self.__package__ = self.__name__ if is_package else self.__name__.rpartition(".")[0]
         if is_package:
             self.__path__: list[str] = []
+
+    @cached_property
+    def _origins(self) -> dict[str, tuple[str, str]]:
+        """For each name the module that has it, and its name there."""
+        source, _, words = self._row.rpartition(":")
+        origins = {}
+        for name, _, origin in (word.partition("=") for word in words.split()):
+            module, _, original = origin.rpartition(".")
+            origins[name] = (f"gpugrad.{module or source}".rstrip("."), original or name)
+        return origins
 
     def __getattr__(self, name: str) -> Any:
         if name in self._origins:
@@ -182,8 +187,9 @@ def install() -> None:
 
     Not so those of nnet, where the attribute is the function of the name, as in MyGrad.
     """
+    packages = {path.rpartition(".")[0] for path in MODULES}
     for path, row in MODULES.items():
-        module = _Module(path, row)
+        module = _Module(path, row, path in packages)
         parent, _, name = module.__name__.rpartition(".")
         sys.modules[module.__name__] = module
         if path.startswith("nnet."):

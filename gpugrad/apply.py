@@ -15,16 +15,8 @@ from gpugrad.graph.op import OPS, Op, copy_into, run_elementwise
 from gpugrad.graph.sweep import expect_several_devices
 from gpugrad.graph.vertex import CLEARED, NO_PARAMS, UNGUARDED, Vertex, leaf
 from gpugrad.state import GUARD, TRACKING
-from gpugrad.tensor import (
-    SCALARS,
-    Tensor,
-    View,
-    as_operand,
-    extend,
-    resolve_constant,
-    vertex_of,
-    wrap,
-)
+from gpugrad.tensor import SCALARS, Tensor, as_operand, resolve_constant, wrap
+from gpugrad.views import View, extend, vertex_of
 
 __all__ = ["apply", "apply_two", "bring_scalars", "forget_gradients", "note_view"]
 

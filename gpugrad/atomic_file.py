@@ -74,6 +74,8 @@ def _umask() -> int:
 
 def remove_leftovers(path: Any) -> None:
     """Delete temporary files that a killed `write_atomically` of this path left behind."""
+    from glob import escape
+
     path = Path(path)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)

@@ -29,15 +29,14 @@ from gpugrad.graph.vertex import NO_PARAMS, Vertex
 from gpugrad.ops.joining import stack
 from gpugrad.ops.namespace import tensor_namespace
 from gpugrad.ops.shaping import reshape
-from gpugrad.state import TRACKING, Switch
-from gpugrad.tensor import Tensor, as_operand, hold_operands, vertex_of, wrap
+from gpugrad.state import TRACKING, recording
+from gpugrad.tensor import Tensor, as_operand, wrap
 from gpugrad.tree import leaves, leaves_like, rebuild
+from gpugrad.views import hold_operands, vertex_of
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
 
 Argnums = int | Sequence[int]
-
-_recording = Switch("recording", "Record a graph, whatever the caller's setting.", tracking=True)
 
 
 # ------------------------------------------------------------------------------ arguments, results
@@ -132,7 +131,7 @@ class _Call:
             if not -len(args) <= i < len(args):
                 raise ValueError(f"{function}: argnums {i}, but got {len(args)} arguments")
         self.raw = not TRACKING.get()
-        with _recording:
+        with recording:
             variables = {i % len(args): as_variables(function, args[i % len(args)]) for i in places}
             trees = [variables[i % len(args)] for i in places]
             self.arguments = [rebuild(x, [t._vertex for t in leaves(x)]) for x in trees]
@@ -190,7 +189,7 @@ def gradients(
         xp = namespace_of(get_array_module(*(v.data for v in roots)))
         found = sweep_toward(xs, roots, [vertex_of(g).data for g in seeds], xp)
     else:
-        with _recording:
+        with recording:
             found = sweep_toward(xs, roots, seeds, tensor_namespace, lifting())
             _separate(found, [v.data for v in (*xs, *map(vertex_of, seeds))])
     return [_gradient_of(x, found.get(x)) for x in xs]
@@ -507,7 +506,7 @@ def _blocks(call: _Call, y: Tensor) -> list[Tensor]:
             data = xp.stack([row[j]._vertex.data for row in rows])
             blocks.append(Tensor(data.reshape(shape), copy=False))
         else:
-            with _recording:
+            with recording:
                 blocks.append(reshape(stack([row[j] for row in rows]), shape))
     return blocks
 

@@ -7,6 +7,7 @@ picture: `Digraph.source`, the text of the drawing, is there without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy
 from gpugrad.errors import MissingExtraError
 from gpugrad.graph.vertex import CLEARED, Vertex
-from gpugrad.tensor import Tensor, vertex_of, wrap
+from gpugrad.tensor import Tensor, wrap
+from gpugrad.views import vertex_of
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -124,7 +126,8 @@ class _Drawing:
                     self._note(vertex_of(x, renewing=False), str(name))
                 elif hasattr(x, "dtype") and hasattr(x, "ndim"):
                     self._note(x, str(name))
-        self.ids: dict[int, str] = {}
+        self.ids: dict[int, str] = {}  # of every operand that is drawn, its last node
+        self._numbers = count()
 
     def _note(self, x: Any, name: str) -> None:
         assert self.name_of is not None
@@ -135,7 +138,6 @@ class _Drawing:
         """`root` and all that it was computed from."""
         stack = [root]
         self._node(root)
-        drawn = {id(root)}
         while stack:
             vertex = stack.pop()
             if vertex.op is None or vertex.op is CLEARED:
@@ -144,8 +146,7 @@ class _Drawing:
             self.graph.node(op_id, _op_label(vertex), style="filled", fillcolor="red")
             self.graph.edge(op_id, self.ids[id(vertex)])
             for operand in vertex.inputs:
-                if id(operand) not in drawn or not self._is_one_node(operand):
-                    drawn.add(id(operand))
+                if id(operand) not in self.ids or not self._is_one_node(operand):
                     self._node(operand)
                     if type(operand) is Vertex:
                         stack.append(operand)
@@ -156,11 +157,11 @@ class _Drawing:
         return type(operand) is Vertex or (self.name_of is not None and id(operand) in self.name_of)
 
     def _node(self, operand: Any) -> None:
-        self.ids[id(operand)] = node_id = f"n{self._next}"
-        self._next += 1
-        self.graph.node(node_id, self._label(operand))
+        self.ids[id(operand)] = node_id = f"n{next(self._numbers)}"
+        # text as it is: Graphviz takes <...> for markup and a backslash for an escape
+        from graphviz import escape
 
-    _next = 0
+        self.graph.node(node_id, escape(self._label(operand)))
 
     def _label(self, operand: Any) -> str:
         vertex = operand if type(operand) is Vertex else None

@@ -43,7 +43,8 @@ from gpugrad.operation_base import (
 )
 from gpugrad.ops.namespace import PUBLIC, tensor_namespace
 from gpugrad.state import Switch
-from gpugrad.tensor import Tensor, vertex_of, wrap
+from gpugrad.tensor import Tensor, wrap
+from gpugrad.views import vertex_of
 
 __all__ = ["TABLE", "creator_of", "operation_class"]
 
@@ -353,9 +354,8 @@ def _classified(self: Any, x: Any, y_true: Any) -> Any:
 def _normalized(self: Any, x: Any, gamma: Any, beta: Any, *, eps: Any) -> Any:
     """The value; a `gamma` or `beta` without elements counts as not given."""
 
-    def call(*given: Any, **options: Any) -> Tensor:
-        x, gamma, beta = (p if p.size else None for p in given)
-        x = given[0] if x is None else x
+    def call(x: Any, *given: Any, **options: Any) -> Tensor:
+        gamma, beta = (p if p.size else None for p in given)
         return _word(self.word)(x, gamma=gamma, beta=beta, eps=eps, **options)
 
     return self._apply(call, (x, gamma, beta))
@@ -535,11 +535,15 @@ def operation_class(path: str, name: str) -> type[Declared]:
     return found
 
 
+def _class_name(word: str) -> str:
+    return "".join(part.capitalize() for part in word.split("_"))
+
+
 def _class_of(word: str) -> type[Declared]:
     """The class of an op; one that MyGrad does not have lies in this module."""
     if word in _BY_WORD:
         return operation_class(*_BY_WORD[word])
-    name = "".join(part.capitalize() for part in word.split("_"))
+    name = _class_name(word)
     found = _made.get((__name__, name))
     if found is None:
         contents = {
@@ -554,7 +558,7 @@ def _class_of(word: str) -> type[Declared]:
 
 def __getattr__(name: str) -> Any:
     for word in OPS:
-        if name == "".join(part.capitalize() for part in word.split("_")):
+        if name == _class_name(word):
             return _class_of(word)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -34,7 +34,7 @@ Rule = Callable[..., Any]
 
 
 class _Rules:
-    """``rules[i]`` for the sweep: the user's rule of operand i between two checks."""
+    """The user's rules, each between two checks."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,7 +45,9 @@ class _Rules:
         """Whether operand i was declared to take no gradient."""
         return i in self.of_operand and self.of_operand[i] is None
 
-    def __getitem__(self, i: int) -> Rule:
+    def of(self, i: int) -> Rule:
+        """What the sweep calls for operand i."""
+
         def rule(xp: Any, g: Any, y: Any, *operands: Any, **params: Any) -> Any:
             own = self.of_operand.get(i)
             if own is not None:
@@ -140,9 +142,7 @@ class Primitive:
         name = getattr(f, "__name__", type(f).__name__)
         self._f = f
         self._rules = _Rules(name)
-        self._op = Op(name, self._forward)
-        self._op.rules = self._rules
-        self._op.nin = None
+        self._op = Op(name, self._forward, variadic=self._rules.of)
 
     def _forward(self, xp: Any, *operands: Any, **params: Any) -> Any:
         operands = tuple(map(_read_only, operands))

@@ -1,5 +1,14 @@
 """Memory shared with other array libraries by DLPack, in both directions, without a copy.
 
+    torch.from_dlpack(x), jax.numpy.from_dlpack(x)     export: x is a constant, or `tensor.data`
+    gpugrad.from_dlpack(y)                             import
+
+PyTorch and CuPy share memory either way. What comes from JAX is shared and read-only, as its
+arrays are. What goes to JAX is shared where the memory begins at a multiple of 64 bytes, and copied
+elsewhere: a write here may then show in an array that JAX takes for constant. Where the tensor is
+to be written to, ``jax.numpy.array(x.data)`` copies (``from_dlpack(x, copy=True)`` of JAX 0.10
+does not).
+
 A gradient does not cross the border. So a tensor that takes gradients is not exported, as in
 PyTorch: export `tensor.data`, which says that the gradient is left behind. `Tensor` has no
 ``__cuda_array_interface__``: with it CuPy would take its array unseen.
@@ -78,10 +87,11 @@ def from_dlpack(
     Raises
     ------
     AttributeError
-        `x` does not speak DLPack.
+        `x` does not speak DLPack, or has no values: a tracer inside `jax.jit` or `jax.grad`.
     BufferError
-        `x` cannot be exported, lies where neither NumPy nor CuPy can read, or has a dtype that
-        NumPy lacks, such as PyTorch's bfloat16.
+        `x` cannot be exported (a PyTorch tensor that requires a gradient has to be detached, by
+        which the gradient is left behind), lies where neither NumPy nor CuPy can read, or has a
+        dtype that NumPy lacks, such as PyTorch's bfloat16.
     ValueError
         ``copy=False``, and `device` is another one.
     TypeError

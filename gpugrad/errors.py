@@ -18,6 +18,7 @@ __all__ = [
     "DeviceMismatchError",
     "DeviceNotAvailableError",
     "DisconnectedView",
+    "DistributedError",
     "DivergenceError",
     "InvalidBackprop",
     "InvalidGradient",
@@ -102,6 +103,11 @@ class ConvergenceError(RuntimeError):
 
 class DivergenceError(FloatingPointError):
     """Training left the finite numbers; the message names the step and the parameter."""
+
+
+class DistributedError(RuntimeError):
+    """The processes of one job do not fit together, or one of them does not answer; the message
+    says which one, and what differs."""
 
 
 class TensorFileError(ValueError):

@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+from fastrlock.rlock import FastRLock
 
 from gpugrad.apply import note_view
 from gpugrad.backend.array_module import check_same_device, get_array_module
@@ -24,7 +25,8 @@ from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
 from gpugrad.mutation import buffer_of, replace
 from gpugrad.operation_base import Operation, cotangent_of_variable
 from gpugrad.state import TRACKING
-from gpugrad.tensor import Tensor, as_operand, hold_operands, resolve_constant, vertex_of, wrap
+from gpugrad.tensor import Tensor, as_operand, resolve_constant, wrap
+from gpugrad.views import hold_operands, vertex_of
 
 __all__ = ["creator_of_call", "execute_op", "handle_of"]
 
@@ -41,7 +43,7 @@ class Call:
         The place in ``call.variables`` of the first operand.
     """
 
-    __slots__ = ("_delivered", "call", "first", "remake")
+    __slots__ = ("_delivered", "_lock", "call", "first", "remake")
     elementwise = False
     ufunc = nin = None
     safe = 0.5
@@ -53,6 +55,7 @@ class Call:
         self.remake = remake
         self.first = first
         self._delivered: tuple[Any, list] | None = None
+        self._lock = FastRLock()
 
     @property
     def name(self) -> str:
@@ -93,9 +96,10 @@ class Call:
             # a copy: it is the user's to write to, and may be the gradient of other tensors as well
             found = cotangent_of_variable(call, g.copy(), i, {})
         else:
-            if self._delivered is None or self._delivered[0] is not g:
-                self._delivered = (g, _deliver(call, g.copy()))
-            found = self._delivered[1][i]
+            with self._lock:  # there is one instance for all threads that sweep this graph
+                if self._delivered is None or self._delivered[0] is not g:
+                    self._delivered = (g, _deliver(call, g.copy()))
+                found = self._delivered[1][i]
         if found is not None:
             return found
         vertex = vertex_of(call.variables[i], renewing=False)

@@ -39,9 +39,10 @@ from gpugrad.graph.sweep import sweep
 from gpugrad.graph.vertex import Vertex
 from gpugrad.ops.creation import tensor
 from gpugrad.ops.namespace import tensor_namespace
-from gpugrad.state import Switch
-from gpugrad.tensor import Tensor, vertex_of
+from gpugrad.state import recording
+from gpugrad.tensor import Tensor
 from gpugrad.tree import leaves, leaves_like, places, rebuild
+from gpugrad.views import vertex_of
 
 __all__ = [
     "adam_update",
@@ -51,8 +52,6 @@ __all__ = [
     "stop_gradient",
     "variable",
 ]
-
-_recording = Switch("recording", "Record a graph, whatever the caller's setting.", tracking=True)
 
 
 # ------------------------------------------------------------------------------------ the library
@@ -230,7 +229,7 @@ def execute_with_gradients(
     _check_library(function, f, named)
     if retain_grads:
         return _retained(func, xs, given)
-    with _recording:
+    with recording:
         variables = [_new_leaf(x) for x in given]
         vertices = [v._vertex for v in variables]  # func may write into the tensors
         y, rest = _outputs(func(rebuild(xs, variables)))

@@ -28,7 +28,8 @@ from gpugrad.graph.guard import is_guarded, is_writeable
 from gpugrad.graph.op import OPS, Op, copy_into, operation, run_elementwise
 from gpugrad.graph.vertex import CLEARED, NO_PARAMS, Vertex, leaf
 from gpugrad.state import TRACKING
-from gpugrad.tensor import Tensor, as_operand, extend, hold_operands, in_layout, vertex_of
+from gpugrad.tensor import Tensor, as_operand
+from gpugrad.views import extend, hold_operands, in_layout, vertex_of
 
 __all__ = ["PUT_VIEW", "assign", "buffer_of", "raw_index", "replace", "reshape_", "write"]
 

@@ -30,7 +30,8 @@ import numpy as np
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import InvalidGradient, SkipGradient
-from gpugrad.tensor import Tensor, vertex_of
+from gpugrad.tensor import Tensor
+from gpugrad.views import vertex_of
 
 __all__ = [
     "BinaryUfunc",
@@ -64,10 +65,6 @@ class _NoValueType:
 _NoValue: Any = _NoValueType()
 
 
-class _WrongShape(InvalidGradient, ValueError):
-    """A gradient that cannot belong to its operand; MyGrad raises ValueError for it."""
-
-
 def reduce_broadcast(grad: Any, var_shape: tuple[int, ...]) -> Any:
     """The cotangent of an operand of shape `var_shape` that was broadcast to that of `grad`.
 
@@ -80,7 +77,7 @@ def reduce_broadcast(grad: Any, var_shape: tuple[int, ...]) -> Any:
         return grad
     extra = grad.ndim - len(var_shape)
     if extra < 0:
-        raise _WrongShape(
+        raise InvalidGradient(
             f"reduce_broadcast: grad has shape {grad.shape}, expected at least the "
             f"{len(var_shape)} dimensions of the operand {var_shape}"
         )
@@ -302,7 +299,7 @@ def cotangent_of_variable(call: Operation, grad: Any, index: int, kwargs: dict[s
         g = xp.where(xp.asarray(call.where, dtype=bool), g, 0)
     g = xp.asarray(call.grad_post_process_fn(g, data.shape))
     if g.shape != data.shape:
-        raise _WrongShape(
+        raise InvalidGradient(
             f"{name}.backward_var: got shape {g.shape} for index {index}, expected the operand's "
             f"shape {data.shape}, or one that it broadcasts to"
         )

@@ -65,8 +65,6 @@ def rand(*shape: int, constant: bool | None = None, device: str | Device | None 
     >>> x.shape, bool((x >= 0).all() and (x < 1).all())
     ((2, 3), True)
     """
-    if parse_device(device).kind == "cpu":
-        return _tensor(np.random.rand(*shape), constant)
     return _uniform(shape, constant, device)
 
 
@@ -108,37 +106,7 @@ def random(
     return _uniform(shape, constant, device)
 
 
-@composite
-def random_sample(
-    shape: Shape | int | None = None,
-    *,
-    constant: bool | None = None,
-    device: str | Device | None = None,
-) -> Tensor:
-    """The same as `random`."""
-    return _uniform(shape, constant, device)
-
-
-@composite
-def ranf(
-    shape: Shape | int | None = None,
-    *,
-    constant: bool | None = None,
-    device: str | Device | None = None,
-) -> Tensor:
-    """The same as `random`."""
-    return _uniform(shape, constant, device)
-
-
-@composite
-def sample(
-    shape: Shape | int | None = None,
-    *,
-    constant: bool | None = None,
-    device: str | Device | None = None,
-) -> Tensor:
-    """The same as `random`."""
-    return _uniform(shape, constant, device)
+random_sample = ranf = sample = random
 
 
 @composite

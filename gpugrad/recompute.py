@@ -25,13 +25,12 @@ from gpugrad.graph.vertex import Vertex, leaf
 from gpugrad.ops.joining import concatenate
 from gpugrad.ops.namespace import tensor_namespace
 from gpugrad.ops.shaping import ravel
-from gpugrad.state import GUARD, TRACKING, Switch
-from gpugrad.tensor import Tensor, extend, hold_operands, vertex_of, wrap
+from gpugrad.state import GUARD, TRACKING, recording
+from gpugrad.tensor import Tensor, wrap
 from gpugrad.tree import leaves, rebuild
+from gpugrad.views import extend, hold_operands, vertex_of
 
 __all__ = ["checkpoint"]
-
-_recording = Switch("recording", "Record a graph, whatever the caller's setting.", tracking=True)
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,7 +155,7 @@ class _Segment:
         old = leaves(self.call)
         entries = [old[k] if i is None else operands[i] for k, i in enumerate(self.numbers)]
         args, kwargs = rebuild(self.call, entries)
-        with _recording:
+        with recording:
             return self.f(*args, **kwargs)
 
     # ------------------------------------------------------------------------------- the sweep
@@ -181,47 +180,43 @@ class _Segment:
             else:
                 data = x._vertex.data if recorded else x
                 operands.append(wrap(leaf(data, constant, True)))
-        targets: list[Vertex] = [t._vertex for t in operands]
-        for ref in self.closed_over:
+        # by the number of the input; nobody asks for the cotangents of constants
+        targets = {i: t._vertex for i, t in enumerate(operands) if not self.constant[i]}
+        for i, ref in enumerate(self.closed_over, len(operands)):
             vertex = ref()
             assert vertex is not None  # an input of the vertex that is being swept
-            targets.append(vertex)
+            targets[i] = vertex
         again = _packed([t for t in leaves(self.called(operands)) if _is_variable(t)])
         _compare(again, y)
         if recorded:
-            with _recording:
-                found = sweep_toward(targets, [again._vertex], [g], tensor_namespace, lifting())
+            with recording:
+                found = sweep_toward(
+                    targets.values(), [again._vertex], [g], tensor_namespace, lifting()
+                )
         else:
-            found = sweep_toward(targets, [again._vertex], [g], xp)
-        for vertex in targets[len(operands) :]:
-            if vertex not in found:
+            found = sweep_toward(targets.values(), [again._vertex], [g], xp)
+        for i, vertex in targets.items():
+            if i >= len(operands) and vertex not in found:
                 raise InvalidBackprop(
                     f"checkpoint: {_name(self.f)} used a tensor of shape {vertex.data.shape} that "
                     "it did not use when it was called again; pass it as an argument, or make it "
                     "constant if it is made by the function"
                 )
-        return {
-            i: found[v] if v in found else xp.zeros_like(inputs[i]) for i, v in enumerate(targets)
-        }
+        return {i: found[v] if v in found else xp.zeros_like(inputs[i]) for i, v in targets.items()}
 
 
-class _Rules:
-    """``rules[i]`` for the sweep: an operation with any number of operands."""
+def _rule_of(i: int) -> Callable[..., Any]:
+    def rule(xp: Any, g: Any, y: Any, *inputs: Any, segment: _Segment) -> Any:
+        return segment.cotangent(i, xp, g, y, inputs)
 
-    def __getitem__(self, i: int) -> Callable[..., Any]:
-        def rule(xp: Any, g: Any, y: Any, *inputs: Any, segment: _Segment) -> Any:
-            return segment.cotangent(i, xp, g, y, inputs)
-
-        return rule
+    return rule
 
 
 def _no_forward(xp: Any, *inputs: Any, segment: _Segment) -> Any:
     raise NotImplementedError("checkpoint: its value is known when it is recorded")
 
 
-_OP = Op("checkpoint", _no_forward)
-_OP.rules = _Rules()
-_OP.nin = None
+_OP = Op("checkpoint", _no_forward, variadic=_rule_of)
 
 
 class _Inside:
@@ -284,7 +279,7 @@ def _detached(y: Tensor) -> Tensor:
 
 def _packed(ys: Sequence[Tensor]) -> Tensor:
     """All results in one vector, so that one cotangent goes through them; one alone as it is."""
-    with _recording:
+    with recording:
         packed = ys[0] if len(ys) == 1 else concatenate([ravel(y) for y in ys])
     return wrap(vertex_of(packed, renewing=False))
 

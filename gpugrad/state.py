@@ -17,6 +17,7 @@ __all__ = [
     "mem_guard_off",
     "mem_guard_on",
     "no_autodiff",
+    "recording",
     "turn_memory_guarding_off",
     "turn_memory_guarding_on",
 ]
@@ -108,6 +109,7 @@ no_autodiff = NoAutodiff(
     """,
     tracking=False,
 )
+recording = Switch("recording", "Record a graph, whatever the caller's setting.", tracking=True)
 mem_guard_off = Switch(
     "mem_guard_off",
     "Leave the arrays of graphs that are built in this block writeable: faster, and unprotected.",

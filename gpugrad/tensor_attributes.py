@@ -10,7 +10,8 @@ from typing import Any
 from gpugrad.backend.array_module import device_of, get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.graph.vertex import CLEARED
-from gpugrad.tensor import Tensor, resolve_constant, vertex_of
+from gpugrad.tensor import Tensor, resolve_constant
+from gpugrad.views import vertex_of
 
 __all__: list[str] = []
 

@@ -16,7 +16,7 @@ import numpy as np
 from gpugrad.autodiff import grad, is_array, jvp
 from gpugrad.backend.array_module import asnumpy, device_of, to_device
 from gpugrad.ops.reductions import sum as tensor_sum
-from gpugrad.state import Switch, no_autodiff
+from gpugrad.state import no_autodiff, recording
 from gpugrad.tensor import Tensor
 from gpugrad.tree import leaves, places, rebuild
 
@@ -26,8 +26,6 @@ __all__ = ["check_grads"]
 # and about a hundred times the error that is left.
 _STEP = {2: 0.1, 4: 5e-3, 8: 6e-6}
 _TOLERANCE = {2: 0.2, 4: 5e-3, 8: 1e-6}
-
-_recording = Switch("recording", "Record a graph, whatever the caller's setting.", tracking=True)
 
 
 ListFunction = Callable[..., list[Tensor]]
@@ -123,7 +121,7 @@ def check_grads(
         _STEP.get(coarsest, 6e-6) if eps is None else eps,
         np.random.default_rng(0 if rng is None else rng),
     )
-    with _recording:
+    with recording:
         for level in range(1, order + 1):
             weights = check.derivatives(level, function, arguments)
             if level < order:

@@ -9,6 +9,9 @@ import numpy as np
 #: How often a correct program fails one of these tests. The seeds are fixed, so that a test that
 #: passes once passes always; the rate says how little a pass is due to luck in choosing them.
 FALSE_ALARM = 1e-6
+#: By how many standard errors an average of annealed weights may be off: 2e-8 for a normal deviate,
+#: more with the skew of such weights (each test file says how much more).
+ALLOWED_ERRORS = 5.6
 
 
 def chi_square_limit(degrees: int, false_alarm: float = FALSE_ALARM) -> float:
@@ -16,6 +19,23 @@ def chi_square_limit(degrees: int, false_alarm: float = FALSE_ALARM) -> float:
     z = NormalDist().inv_cdf(1 - false_alarm)
     ninth = 2 / (9 * degrees)
     return degrees * (1 - ninth + z * math.sqrt(ninth)) ** 3
+
+
+def deviates(samples: Any, expected: Any) -> Any:
+    """One normal deviate a statistic: the mean over independent rows less the expected value."""
+    spread = samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
+    return np.abs(samples.mean(axis=0) - expected) / spread
+
+
+def normal_limit(statistics: int, false_alarm: float = FALSE_ALARM) -> float:
+    """What none of that many normal deviates exceeds, up or down, but with this probability."""
+    return NormalDist().inv_cdf(1 - false_alarm / statistics / 2)
+
+
+def mean_weight_is(log_weights: Any, log_expected: float) -> bool:
+    """Whether the mean of exp(log_weights) is exp(log_expected), within its standard error."""
+    w = np.exp(log_weights - log_expected)
+    return bool(abs(w.mean() - 1) < ALLOWED_ERRORS * w.std(ddof=1) / math.sqrt(w.size))
 
 
 def assert_frequencies(counts: Any, expected: Any, *, constraints: int = 1) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections import Counter
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from gpugrad.errors import MissingExtraError
 
 graphviz = pytest.importorskip("graphviz", reason="graphviz is not installed")
 
+SVG = "{http://www.w3.org/2000/svg}"
 NODE = re.compile(r'^\t(\w+) \[label=(".*?"|\S+?)( fillcolor=red style=filled)?\]$', re.S | re.M)
 EDGE = re.compile(r"^\t(\w+) -> (\w+)$", re.M)
 
@@ -177,6 +180,17 @@ def test_save_renders_to_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(graphviz.Digraph, "render", lambda self, **how: calls.append(how))
     build_graph(gg.tensor(1.0), save=True, render=False)
     assert calls == [{"filename": "computational_graph", "cleanup": True}]
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's program dot is not installed")
+def test_notebooks_show_a_picture_in_which_every_name_stands():
+    x = gg.tensor([1.0, 2.0])
+    loss = np.exp(x @ x)
+    drawing = build_graph(loss, {r"x\n": x, "<b>loss</b>": loss})
+    [(kind, picture)] = drawing._repr_mimebundle_().items()
+    assert kind == "image/svg+xml"
+    shown = [node.text for node in ElementTree.fromstring(picture).iter(SVG + "text")]
+    assert sorted(shown) == ["5.0", "<b>loss</b>", "Exp", "MatMul", r"x\n"]
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,97 @@ def test_unreadable_device_is_named():
 
     with pytest.raises(BufferError, match="from_dlpack: got an array on DLPack's device type 10"):
         gg.from_dlpack(Elsewhere())
+
+
+def test_torch_tensor_that_takes_gradients_is_refused_until_detached(torch: Any):
+    theirs = torch.arange(3.0, requires_grad=True)
+    with pytest.raises(BufferError, match=r"^from_dlpack: .*gradient.*detach"):
+        gg.from_dlpack(theirs)
+    assert gg.from_dlpack(theirs.detach()).data.ctypes.data == theirs.data_ptr()
+
+
+# --------------------------------------------------------------------------------------------- JAX
+
+
+@pytest.fixture
+def jnp() -> Any:
+    return pytest.importorskip("jax.numpy", reason="JAX is not installed")
+
+
+def aligned(n: int, offset: int = 0) -> np.ndarray:
+    """Floats whose memory begins `offset` floats behind a multiple of 64 bytes."""
+    raw = np.zeros(n + 32, "float32")
+    start = -raw.ctypes.data % 64 // 4 + offset
+    return raw[start : start + n]
+
+
+def test_memory_of_jax_is_shared_and_cannot_be_written(jnp: Any):
+    theirs = jnp.arange(6, dtype="float32").reshape(2, 3)
+    x = gg.from_dlpack(theirs)
+    assert x.data.ctypes.data == theirs.unsafe_buffer_pointer()
+    assert (x.dtype, x.shape, x.constant) == (np.float32, (2, 3), False)
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad, 2 * np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match="read-only"):
+        x.data[0, 0] = 9.0
+    with pytest.raises(ValueError, match="read-only"):
+        gg.from_dlpack(theirs)[0, 0] = 9.0
+    np.testing.assert_array_equal(theirs.ravel(), np.arange(6))
+
+
+def test_copy_of_a_jax_array_may_be_written(jnp: Any):
+    theirs = jnp.ones(3)
+    x = gg.from_dlpack(theirs, copy=True, constant=True)
+    x[0] = 9.0
+    np.testing.assert_array_equal(x, [9.0, 1.0, 1.0])
+    np.testing.assert_array_equal(theirs, np.ones(3))
+
+
+def test_jax_shares_aligned_memory_of_a_constant_and_copies_any_other(jnp: Any):
+    for offset in (0, 1):
+        t = gg.tensor(aligned(64, offset), copy=False, constant=True)
+        theirs, own = jnp.from_dlpack(t), jnp.array(t.data)
+        shared = theirs.unsafe_buffer_pointer() == t.data.ctypes.data
+        assert shared == (offset == 0)
+        t.data[3] = 7.0
+        assert float(theirs[3]) == (7.0 if shared else 0.0)
+        assert float(own[3]) == 0.0
+
+
+def test_array_that_a_graph_depends_on_goes_to_jax_once_it_is_released(jnp: Any):
+    t, x = constant(X.astype("float32")), gg.tensor(X)
+    y = t * x
+    with pytest.raises(BufferError, match="read-only while a graph depends on it"):
+        jnp.from_dlpack(t)
+    y.backward()
+    np.testing.assert_array_equal(jnp.from_dlpack(t), t.data)
+
+
+def test_gradient_is_not_lost_on_the_way_to_jax(jnp: Any):
+    x = gg.tensor(X)
+    with pytest.raises(BufferError, match=r"\(2, 3\) that takes gradients"):
+        jnp.from_dlpack(x)
+    np.testing.assert_array_equal(jnp.from_dlpack(x.data.astype("float32")), X.astype("float32"))
+
+
+def test_what_jax_traces_has_no_values_to_import(jnp: Any):
+    import jax
+
+    with pytest.raises(AttributeError, match=r"^from_dlpack: got \w*Tracer, expected"):
+        jax.grad(lambda z: gg.from_dlpack(z).sum().item())(jnp.ones(3))
+    with pytest.raises(BufferError, match=r"^from_dlpack: got ArrayImpl of dtype bfloat16"):
+        gg.from_dlpack(jnp.ones(3, "bfloat16"))
+
+
+# ---------------------------------------------------------------------------------------- machines
+
+
+def test_weights_of_a_machine_are_torchs_to_look_at_and_to_give(torch: Any):
+    from gpugrad.boltzmann import RBM
+
+    model = RBM(3, 2, device="cpu")
+    theirs = torch.from_dlpack(model.weights[0].W())
+    model.set_parameters({"layers.0.loc": gg.from_dlpack(torch.arange(3.0)).data})
+    model.weights[0].parameter_step({"matrix": np.ones((3, 2), "float32")})
+    np.testing.assert_array_equal(theirs.numpy(), model.weights[0].W())
+    np.testing.assert_array_equal(model.parameters()["layers.0.loc"], [0.0, 1.0, 2.0])

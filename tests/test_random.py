@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -12,8 +9,8 @@ import gpugrad as gg
 from gpugrad import random
 from gpugrad.backend import rng
 from gpugrad.errors import ParameterError
-from tests.architecture.repository import ROOT
 from tests.chance import assert_frequencies
+from tests.fresh_python import output_of
 
 # name, arguments -> what numpy.random is asked for
 DRAWS = {
@@ -191,5 +188,4 @@ def test_numpy_random_is_loaded_by_the_first_draw():
         "assert loaded or 'numpy.random' not in sys.modules, 'by gpugrad.random'\n"
         "gpugrad.random.rand(1); assert 'numpy.random' in sys.modules\n"
     )
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    output_of(program)

@@ -2,17 +2,28 @@
 
 NumPy's ufuncs and its random fills release the interpreter lock, so a pass over an array that is
 cut in two runs on two cores. Results never depend on the number of threads: a task is told which
-elements are its own and computes each of them from nothing but its index.
+elements are its own and computes each of them from nothing but its index. Who allows NumPy's
+products one thread (OMP_NUM_THREADS=1, threadpoolctl) gets one here too.
 """
 
 import math
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-__all__ = ["BLOCK_VALUES", "available_cpus", "over_spans", "scratch_array"]
+from gpugrad.backend.blas_threads import blas_threads, held_to_one
+
+__all__ = [
+    "BLOCK_VALUES",
+    "allowed_threads",
+    "available_cpus",
+    "over_spans",
+    "product",
+    "scratch_array",
+]
 
 #: Elements in a block that a thread works on at a time: a float32 scratch array of this size stays
 #: in a core's second-level cache, and a ufunc over it runs long enough without the interpreter
@@ -21,6 +32,9 @@ BLOCK_VALUES = 32768
 
 #: Below this many elements per thread, handing work over costs more than it saves.
 MIN_VALUES_PER_THREAD = 32768
+
+#: Multiplications of a product that take as long as a pass over one element.
+MULTIPLICATIONS_PER_VALUE = 32
 
 Task = Callable[[int, int], None]
 
@@ -111,6 +125,12 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def allowed_threads() -> int:
+    """How many threads work is cut for, 1 or 2: no more than there are CPUs, and no more than
+    NumPy's products may have."""
+    return min(2, available_cpus(), blas_threads() or 2)
+
+
 def over_spans(
     task: Task,
     length: int,
@@ -132,7 +152,7 @@ def over_spans(
     multiple_of : int
         The second span starts at a multiple of this.
     threads : {1, 2}, optional
-        How many threads to use at most; the default is 2 where there are as many CPUs.
+        How many threads to use at most; the default is `allowed_threads`.
 
     Raises
     ------
@@ -143,7 +163,7 @@ def over_spans(
         return
     middle = -(-length // multiple_of) // 2 * multiple_of
     if threads is None:
-        threads = min(2, available_cpus())
+        threads = allowed_threads()
     if threads < 2 or middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
         task(0, length)
         return
@@ -161,3 +181,28 @@ def over_spans(
         worker.free.release()
     if error is not None:
         raise error
+
+
+def product(a: Any, b: Any, out: Any = None) -> Any:
+    """The product of two matrices of NumPy, cut by rows within `blas_threads.one_blas_thread`.
+
+    Elsewhere it is ``numpy.matmul``, whose threads are BLAS' own.
+
+    Parameters
+    ----------
+    a : array (n, m)
+    b : array (m, p)
+    out : array (n, p), optional
+    """
+    if not held_to_one():
+        return np.matmul(a, b, out=out)
+    if out is None:
+        out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+
+    def span(start: int, stop: int) -> None:
+        np.matmul(a[start:stop], b, out=out[start:stop])
+
+    # cut at whole tiles of BLAS' inner loop, so that no row is summed in another order
+    each = max(1, b.size // MULTIPLICATIONS_PER_VALUE)
+    over_spans(span, a.shape[0], values_each=each, multiple_of=16)
+    return out

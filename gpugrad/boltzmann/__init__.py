@@ -7,7 +7,7 @@
 0.7
 """
 
-from gpugrad.boltzmann import datasets, layers, observables
+from gpugrad.boltzmann import datasets, interchange, layers, observables, plots
 from gpugrad.boltzmann.callbacks import EarlyStopping
 from gpugrad.boltzmann.centering import Centering
 from gpugrad.boltzmann.checkpoint import load_model as load
@@ -28,6 +28,7 @@ from gpugrad.boltzmann.labels import (
     predict,
 )
 from gpugrad.boltzmann.lateral import Lateral
+from gpugrad.boltzmann.logs import SingularValues, TensorBoard
 from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Adam, Nesterov, RMSProp
@@ -75,10 +76,12 @@ __all__ = [
     "LogPenalty",
     "Nesterov",
     "RMSProp",
+    "SingularValues",
     "SparsityTarget",
     "State",
     "Stream",
     "TapResult",
+    "TensorBoard",
     "Trainer",
     "ais",
     "class_log_probabilities",
@@ -92,6 +95,7 @@ __all__ = [
     "gibbs",
     "initialize",
     "integrated_autocorrelation_time",
+    "interchange",
     "layers",
     "likelihood_bounds",
     "load",
@@ -102,6 +106,7 @@ __all__ = [
     "open_stream",
     "parallel_tempering",
     "parallel_trajectory_tempering",
+    "plots",
     "predict",
     "pretrain",
     "pseudo_likelihood",

@@ -5,7 +5,7 @@ from typing import Any
 
 from gpugrad.errors import CheckpointError
 
-__all__ = ["check_agreement", "described"]
+__all__ = ["check_agreement", "described", "difference"]
 
 
 def check_agreement(function: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[Any]:
@@ -30,9 +30,9 @@ def check_agreement(function: str, theirs: Mapping[str, Any], mine: Mapping[str,
     for name, now in mine.items():
         was = theirs.get(name)
         if was != now:
+            there, here = difference(was, now)
             raise CheckpointError(
-                f"{function}: the checkpoint was made with {name} {_told(was, now)}, "
-                f"expected {_told(now, was)}"
+                f"{function}: the checkpoint was made with {name} {there}, expected {here}"
             )
     return sizes
 
@@ -53,6 +53,11 @@ def described(value: Any) -> Any:
         return None
     describe = getattr(value, "get_config", None)
     return "function" if describe is None else describe()
+
+
+def difference(first: Any, second: Any) -> tuple[str, str]:
+    """Two settings as a person reads them, each without the parts that both share."""
+    return _told(first, second), _told(second, first)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpugrad.atomic_file import write_atomically
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.checkpoint import save_checkpoint, write_atomically
+from gpugrad.boltzmann.checkpoint import save_checkpoint
 from gpugrad.boltzmann.state import positive_int
 from gpugrad.errors import ParameterError
 
@@ -46,7 +47,10 @@ class Callback:
         """An epoch has ended and `record` was appended to the trainer's history."""
 
     def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
-        """Training ends: completed, stopped on request, or by an error about to be raised."""
+        """Training ends: completed, stopped on request, or by an error about to be raised.
+
+        That may be the error of another callback's `start`, before or after one's own was called.
+        """
 
 
 class _AfterEachEpoch(Callback):
@@ -69,7 +73,8 @@ def as_callback(value: Any) -> Callback:
 class CheckpointWriter(Callback):
     """Save the whole state of training at the start, each so many seconds, and at a good end.
 
-    After a divergence nothing is written: the file keeps the last state that was found good.
+    After a divergence nothing is written: the file keeps the last state that was found good. Of
+    several ranks the first one has the clock and writes; all take part.
 
     Parameters
     ----------
@@ -95,18 +100,21 @@ class CheckpointWriter(Callback):
         self._next = 0.0
 
     def start(self, trainer: "Trainer") -> None:
-        if not self.path.exists():
+        if trainer.communicator.any(trainer.communicator.rank == 0 and not self.path.exists()):
             self.write(trainer)
         self._next = self.clock() + self.every_seconds
 
     def update(self, trainer: "Trainer") -> None:
-        if self.clock() >= self._next:
+        first = trainer.communicator.rank == 0
+        if trainer.communicator.any(first and self.clock() >= self._next):
             self.write(trainer)
 
     def write(self, trainer: "Trainer") -> None:
-        """Write now."""
+        """Write now; all ranks call it."""
         trainer.check_finite()
-        save_checkpoint(self.path, *trainer.state_dict())
+        state = trainer.state_dict()
+        if trainer.communicator.rank == 0:
+            save_checkpoint(self.path, *state)
         self._next = self.clock() + self.every_seconds
 
     def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
@@ -223,7 +231,7 @@ class EarlyStopping(Callback):
 
 
 class JsonLines(Callback):
-    """One line of JSON an epoch.
+    """One line of JSON an epoch, of several ranks by the first.
 
     At the start the file is rewritten from the trainer's history, so that after a resume it holds
     neither torn lines nor epochs that are about to be repeated.
@@ -237,9 +245,12 @@ class JsonLines(Callback):
         self.path = Path(path)
 
     def start(self, trainer: "Trainer") -> None:
-        write_atomically(self.path, b"".join(map(_line, trainer.history)))
+        if trainer.communicator.rank == 0:
+            write_atomically(self.path, b"".join(map(_line, trainer.history)))
 
     def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        if trainer.communicator.rank:
+            return
         # one write call on an appending descriptor: a kill leaves the line whole or absent
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -255,14 +266,15 @@ def _line(record: dict[str, Any]) -> bytes:
 class StopOnSignal(Callback):
     """End training in good order, between two updates, when the process is asked to end.
 
-    The first SIGINT (Ctrl-C) or SIGTERM lets the update in progress finish; a second one acts as
-    if this callback were not there. Signals reach the main thread only: in another one nothing is
-    installed.
+    The first SIGINT (Ctrl-C), SIGTERM or SIGUSR1 lets the update in progress finish; a second one
+    acts as if this callback were not there, but for SIGUSR1, which a scheduler and a launcher may
+    both pass on. It is enough that one of several ranks is asked. Signals reach the main thread
+    only: in another one nothing is installed.
 
     Attributes
     ----------
     signal : signal.Signals or None
-        The signal that came.
+        The signal that came, to this rank or, once training has ended, to the first that got one.
     """
 
     def __init__(self) -> None:
@@ -270,20 +282,26 @@ class StopOnSignal(Callback):
         self._before: dict[int, Any] = {}
 
     def start(self, trainer: "Trainer") -> None:
+        self.signal = None
         if threading.current_thread() is not threading.main_thread():
             return
 
         def stop(number: int, frame: Any) -> None:
-            self.signal = signal.Signals(number)
-            trainer.request_stop()
-            self._restore()
+            if self.signal is None:
+                self.signal = signal.Signals(number)
+                trainer.request_stop()
+                self._restore(signal.SIGINT, signal.SIGTERM)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._before[number] = signal.signal(number, stop)
 
     def stop(self, trainer: "Trainer", error: BaseException | None) -> None:
-        self._restore()
+        self._restore(*self._before)
+        if error is None:
+            came = trainer.communicator.exchange(self.signal)
+            self.signal = next((number for number in came if number is not None), None)
 
-    def _restore(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._before:
+                signal.signal(number, self._before.pop(number))

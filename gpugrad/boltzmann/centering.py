@@ -26,6 +26,7 @@ Montavon and Mueller, "Deep Boltzmann machines and the centering trick" (2012).
 Melchior, Fischer and Wiskott, "How to center deep Boltzmann machines", JMLR 17 (2016).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpugrad.boltzmann.layers.unit_layer import add_to_loc, batch_mean
@@ -33,7 +34,55 @@ from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State, check_visible, namespace_for
 from gpugrad.errors import ParameterError
 
-__all__ = ["Centering"]
+__all__ = ["Centering", "centre_gradient_", "first_offsets"]
+
+
+def first_offsets(model: BoltzmannMachine, mean: Any) -> list[Any]:
+    """Offsets at the data's mean, and at the means of hidden units in zero field.
+
+    Those are 1/2 for Bernoulli units, 0 for Ising units.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    mean : array (num_visible,)
+        Of the visible units; its offset is that of the rescaled units, which couplings see.
+    """
+    xp = namespace_for(mean)
+    visible, *hidden = model.layers
+    mu = visible.rescale(mean[None])[0]
+    return [mu, *(xp.full(x.num_units, x.neutral, dtype=model.dtype) for x in hidden)]
+
+
+def centre_gradient_(
+    model: BoltzmannMachine, gradient: Mapping[str, Any], offsets: Sequence[Any]
+) -> None:
+    """Turn a plain gradient into the centred one, both in ordinary parameters, in place.
+
+        <(s - mu)(s' - mu')^T> = <s s'^T> - mu <s'>^T - <s> mu'^T + mu mu'^T
+
+    in which the last term drops out of a difference of phases.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+        Without lateral couplings.
+    gradient : dict of array
+        Of the negative log-likelihood alone: penalties come after this.
+    offsets : sequence of array (num_units,)
+        One a layer.
+    """
+    xp = namespace_for(*offsets)
+    locs = [gradient[f"layers.{i}.loc"] for i in range(model.num_layers)]
+    matrices = [gradient[f"weights.{i}.matrix"] for i in range(len(model.weights))]
+    # minus the differences of the rescaled units' means
+    means = [x.loc_sign * g.reshape(-1) for x, g in zip(model.layers, locs, strict=True)]
+    for i, matrix in enumerate(matrices):
+        matrix -= offsets[i][:, None] * means[i + 1]
+        matrix -= means[i][:, None] * offsets[i + 1]
+    for i, matrix in enumerate(matrices):
+        add_to_loc(model.layers[i], locs[i], -xp.matmul(matrix, offsets[i + 1]))
+        add_to_loc(model.layers[i + 1], locs[i + 1], -xp.matmul(offsets[i], matrix))
 
 
 class Centering:
@@ -55,9 +104,7 @@ class Centering:
 
     @classmethod
     def for_model(cls, model: BoltzmannMachine, data: Any, *, rate: float = 0.01) -> "Centering":
-        """mu at the data's mean; hidden offsets at the unit's mean in zero field.
-
-        That mean is 1/2 for Bernoulli units, 0 for Ising units.
+        """Offsets at the data's mean and at those of hidden units in zero field (`first_offsets`).
 
         Parameters
         ----------
@@ -69,10 +116,7 @@ class Centering:
         check_visible("Centering.for_model", model, data)
         xp = namespace_for(data)
         mean = xp.mean(data, axis=0, dtype="float64").astype(model.dtype)
-        hidden = [
-            xp.full(layer.num_units, layer.neutral, dtype=model.dtype) for layer in model.layers[1:]
-        ]
-        return cls(mean, *hidden, rate=rate)
+        return cls(*first_offsets(model, mean), rate=rate)
 
     @property
     def mu(self) -> Any:
@@ -92,7 +136,7 @@ class Centering:
         Parameters
         ----------
         data_state : State
-            The positive phase.
+            The positive phase, in rescaled units (which differ from others for Gaussian ones).
         sample_weight : array (num_samples,), optional
             Weights that add up to 1.
         """

@@ -83,7 +83,7 @@ def save(state: Any) -> dict[str, Any]:
 
 
 def load(model: BoltzmannMachine, state: Any, arrays: Mapping[str, Any], n_chains: int) -> Any:
-    """The state that `save` gave, on the model's device.
+    """The state that `save` gave, on the model's device, in memory of its own.
 
     Parameters
     ----------
@@ -99,8 +99,9 @@ def load(model: BoltzmannMachine, state: Any, arrays: Mapping[str, Any], n_chain
     CheckpointError
         Arrays are missing, or of another shape or dtype.
     """
+    # copies: a step may write over the state, and the arrays belong to the caller
     own = {
-        name[len(PREFIX) :]: to_device(array, model.device)
+        name[len(PREFIX) :]: to_device(array, model.device).copy()
         for name, array in arrays.items()
         if name.startswith(PREFIX)
     }

@@ -31,10 +31,8 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "model_info",
-    "remove_leftovers",
     "save_checkpoint",
     "save_model",
-    "write_atomically",
 ]
 
 VERSION = 1

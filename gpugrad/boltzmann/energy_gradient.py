@@ -4,17 +4,18 @@ The functions behind `BoltzmannMachine.derivatives` and `.gradient`, for machine
 lateral couplings or without.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from gpugrad.backend.array_module import get_array_module
-from gpugrad.boltzmann.gradient_util import Gradient
+from gpugrad.boltzmann.gradient_util import Gradient, grad_mapzip_
 from gpugrad.boltzmann.layers.layer import Layer, ParamsLayer
 from gpugrad.boltzmann.layers.unit_layer import add_to_loc
 from gpugrad.boltzmann.state import State, check_layers, check_sample_weight
 from gpugrad.errors import ParameterError
 
-__all__ = ["derivatives", "gradient"]
+__all__ = ["derivatives", "finished", "gradient", "phase"]
 
 
 def derivatives(model: Any, state: State, *, sample_weight: Any = None) -> Any:
@@ -49,38 +50,72 @@ def gradient(
         expected = [(x.num_units,) for x in model.layers]
         if shapes != expected:
             raise ParameterError(f"gradient: offsets have shapes {shapes}, expected {expected}")
-    layers = [
-        _difference(first, second)
-        for first, second in zip(
-            _of_layers(model, data_state, sample_weight, _averaged(model, 1)),
-            _of_layers(model, model_state, None, _averaged(model, 2)),
-            strict=True,
-        )
-    ]
-    data, free = _rescaled(model, data_state), _rescaled(model, model_state)
+    found = phase(model, data_state, positive=True, sample_weight=sample_weight, offsets=offsets)
+    free = phase(model, model_state, positive=False, offsets=offsets)
+    grad_mapzip_(operator.isub, found, free)
+    return finished(model, found, offsets)
+
+
+def phase(
+    model: Any,
+    state: State,
+    *,
+    positive: bool,
+    sample_weight: Any = None,
+    offsets: Sequence[Any] | None = None,
+) -> Any:
+    """What one phase gives to a gradient: `finished` makes one of the difference of two.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    state : State
+    positive : bool
+        Whether this is the positive phase, which gives all hidden layers as means.
+    sample_weight : array (num_samples,), optional
+        Weights that add up to 1, in place of equal ones.
+    offsets : sequence of array (num_units,), optional
+        Subtracted from the rescaled units, which the couplings see.
+
+    Returns
+    -------
+    Gradient
+    """
+    scaled = _rescaled(model, state)
     if offsets is not None:
         # centring the small arrays costs less than rank-one updates of the matrix
-        data = [units - o for units, o in zip(data, offsets, strict=True)]
-        free = [units - o for units, o in zip(free, offsets, strict=True)]
-    weights = [
-        _difference(
-            w.derivatives(data[i], data[i + 1], sample_weight=sample_weight),
-            w.derivatives(free[i], free[i + 1]),
-        )
-        for i, w in enumerate(model.weights)
-    ]
-    lateral = [
-        _difference(first, second)
-        for first, second in zip(
-            _of_lateral(model, data, sample_weight), _of_lateral(model, free, None), strict=True
-        )
-    ]
-    if offsets is not None:
-        _uncentre_(model, layers, weights, lateral, offsets)
+        scaled = [units - o for units, o in zip(scaled, offsets, strict=True)]
     return Gradient(
-        [_penalised(x, d) for x, d in zip(model.layers, layers, strict=True)],
-        [_penalised(w, d) for w, d in zip(model.weights, weights, strict=True)],
-        [_penalised(model.lateral.get(i), d) for i, d in enumerate(lateral)],
+        _of_layers(model, state, sample_weight, _averaged(model, 1 if positive else 2)),
+        [
+            w.derivatives(scaled[i], scaled[i + 1], sample_weight=sample_weight)
+            for i, w in enumerate(model.weights)
+        ],
+        _of_lateral(model, scaled, sample_weight),
+    )
+
+
+def finished(model: Any, difference: Any, offsets: Sequence[Any] | None = None) -> Any:
+    """The gradient in ordinary parameters, with penalties, from the difference of two phases.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+    difference : Gradient
+        Positive less negative phase; its arrays are overwritten.
+    offsets : sequence of array (num_units,), optional
+        Those that were subtracted in both phases.
+
+    Returns
+    -------
+    Gradient
+    """
+    if offsets is not None:
+        _uncentre_(model, difference.layers, difference.weights, difference.lateral, offsets)
+    return Gradient(
+        [_penalised(x, d) for x, d in zip(model.layers, difference.layers, strict=True)],
+        [_penalised(w, d) for w, d in zip(model.weights, difference.weights, strict=True)],
+        [_penalised(model.lateral.get(i), d) for i, d in enumerate(difference.lateral)],
     )
 
 
@@ -133,13 +168,6 @@ def _uncentre_(model: Any, layers: Any, weights: Any, lateral: Any, offsets: Any
         matrix = lateral[i].matrix
         step = -get_array_module(matrix).matmul(offsets[i], matrix)
         add_to_loc(model.layers[i], layers[i].loc, step)
-
-
-def _difference(first: Any, second: Any) -> Any:
-    """first - second, written into the arrays of `first`."""
-    for a, b in zip(first, second, strict=True):
-        a -= b
-    return first
 
 
 def _penalised(part: Layer | None, deriv: Any) -> Any:

@@ -213,6 +213,11 @@ class EnergyMachine:
         name = getattr(self._energy, "__name__", "energy")
         return f"EnergyMachine({layers}, {name}, {self.dtype}, {self.device})"
 
+    def _repr_html_(self) -> str:
+        from gpugrad.boltzmann.notebook import machine_html
+
+        return machine_html(self)
+
     # ---- parameters, as those of any machine
 
     @property

@@ -110,18 +110,49 @@ class EnergyPhases:
         count = negative.num_samples
         w = xp.full(n + count, -1.0 / count, dtype=model.dtype)
         w[:n] = 1.0 / n if sample_weight is None else sample_weight
-        tensors = {name: tensor(p, copy=False) for name, p in model.parameters().items()}
         if self.listed:
-            values = model.free_energy(xp.concatenate([data, negative.visible]), tensors)
+            states = State((xp.concatenate([data, negative.visible]),))
         else:
             both = zip(positive, negative, strict=True)
-            values = model.energy(State(tuple(xp.concatenate(pair) for pair in both)), tensors)
+            states = State(tuple(xp.concatenate(pair) for pair in both))
+        return self.finish(self._differentiate(states, w))
+
+    def _differentiate(self, states: State, w: Any) -> dict[str, Any]:
+        """Gradient of the sum over states of w times their energy, or free energy, if listed."""
+        model = self.model
+        xp = get_array_module(w)
+        tensors = {name: tensor(p, copy=False) for name, p in model.parameters().items()}
+        if self.listed:
+            values = model.free_energy(states.visible, tensors)
+        else:
+            values = model.energy(states, tensors)
         (values * w).sum().backward()
-        gradient = {
+        return {
             name: xp.zeros_like(t.data) if t.grad is None else t.grad for name, t in tensors.items()
         }
-        add_penalties_(model, gradient)
-        return gradient
+
+    # ---- a gradient in parts, for those who add up many (`sharded`)
+
+    def positive(self, v: Any) -> State:
+        """The positive phase of data, (n, num_visible)."""
+        return State((v,)) if self.listed and self.method == "pcd" else self._positive(v)
+
+    def data_term(self, positive: State, sample_weight: Any = None) -> Mapping[str, Any]:
+        """What the positive phase gives to the gradient; `sample_weight` as in a call."""
+        n = positive.num_samples
+        if sample_weight is None:
+            xp = get_array_module(positive.visible)
+            sample_weight = xp.full(n, 1.0 / n, dtype=self.model.dtype)
+        return self._differentiate(positive, sample_weight)
+
+    def model_term(self, positive: State, n: int) -> Mapping[str, Any]:
+        """Move the chains on; what they give to the gradient."""
+        return self.data_term(self._negative(positive, n))
+
+    def finish(self, difference: dict[str, Any]) -> dict[str, Any]:
+        """The gradient, from data terms less model terms, which it overwrites."""
+        add_penalties_(self.model, difference)
+        return difference
 
     # ---- the states of both phases
 

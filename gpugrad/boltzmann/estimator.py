@@ -25,6 +25,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, device_of, on, parse_device, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.bernoulli_updates import BernoulliUpdates
+from gpugrad.boltzmann.interchange_layers import refuse_units
 from gpugrad.boltzmann.layers.bernoulli import BernoulliLayer, ParamsBernoulli
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
@@ -325,6 +326,34 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
+
+    @classmethod
+    def from_machine(cls, model: BoltzmannMachine, **parameters: Any) -> Self:
+        """A fitted estimator with copies of a machine's parameters, on the machine's device.
+
+        Parameters
+        ----------
+        model : BoltzmannMachine
+            Two layers of Bernoulli units.
+        **parameters
+            Of the estimator, for `partial_fit`; n_components is that of the machine.
+
+        Raises
+        ------
+        ParameterError
+            Another machine.
+        """
+        refuse_units("from_machine", model, "BernoulliRBM", ("bernoulli",), ("bernoulli",))
+        own = cls(**{"dtype": str(model.dtype), **parameters, "n_components": len(model.layers[1])})
+        own._check_parameters()
+        W_T, kind = model.weights[0].W_T(), own.dtype
+        own.n_features_in_ = W_T.shape[1]
+        with on(model.device):
+            own._start(W_T)
+            own.components_ = W_T.astype(kind)
+            own.intercept_visible_ = model.layers[0].params[0].astype(kind)
+            own.intercept_hidden_ = model.layers[1].params[0].astype(kind)
+        return own
 
     def machine(self) -> BoltzmannMachine:
         """The machine for the rest of gpugrad: a copy, on the device of `components_`."""

@@ -13,6 +13,13 @@ from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.agreement import check_agreement, described
 from gpugrad.boltzmann.callbacks import as_callback
 from gpugrad.boltzmann.centering import first_offsets
+from gpugrad.boltzmann.communicator import (
+    Communicator,
+    Serial,
+    check_ranks,
+    checksums,
+    shards_of,
+)
 from gpugrad.boltzmann.metrics import fair_pseudo_likelihood, training_figures
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
@@ -88,6 +95,12 @@ class Trainer:
     rng : Generator, optional
         Source of all randomness; equal seeds give equal parameters, bit for bit.
     callbacks : iterable of Callback or callable
+    shards : int, optional
+        Cut batch and chains into so many parts whose gradients are added up in a fixed order, so
+        that any number of processes makes the same parameters, bit for bit (see `sharded`); 8 where
+        a communicator is given, else none.
+    communicator : Communicator, optional
+        The link to other processes that train the same machine (see `gpugrad.distributed`).
     check_every : int
         Updates between two looks at the parameters for values that are not finite. A look waits
         for the device.
@@ -144,6 +157,8 @@ class Trainer:
         mean_field_steps: int = 10,
         rng: Generator | None = None,
         callbacks: Iterable[Any] = (),
+        shards: int | None = None,
+        communicator: Communicator | None = None,
         check_every: int = 100,
         largest: float = 1e3,
     ) -> None:
@@ -186,6 +201,8 @@ class Trainer:
         if sparsity is not None:
             sparsity.check(model)
         self.rng = default_generator() if rng is None else rng
+        self.shards = shards_of("fit", shards, communicator)
+        self.communicator: Communicator = Serial() if communicator is None else communicator
         self.draw_states = check_drawing(model, draw_states, missing)
         with on(model.device):
             self._take_data(data, sample_weight, shuffle=bool(shuffle), missing=missing)
@@ -208,6 +225,8 @@ class Trainer:
                 centering_rate=centering_rate,
                 sparsity=sparsity,
                 mean_field_steps=self.mean_field_steps,
+                shards=self.shards,
+                communicator=self.communicator,
             )
             self.optimizer_state = self.optimizer.init(model.parameters())
             self.average_epochs = float(average_epochs)
@@ -283,15 +302,19 @@ class Trainer:
         DivergenceError
             A parameter is no longer finite, or beyond `largest`. The machine is left as it is then,
             with parameters of no use: start from a new one, or from a copy or checkpoint of before.
+        DistributedError
+            The ranks of a job do not train the same machine, or one of them does not answer.
         """
         self._stop_requested = False
         # what overflows is found by check_finite, and named there
         with on(self.model.device), np.errstate(over="ignore", invalid="ignore"):
             self._clock = time.monotonic() - self.seconds
             try:
+                self.check_ranks()
                 self._notify("start")
                 self.check_finite()
-                while not self.finished and not self._stop_requested:
+                # what one rank is asked to do, all do after the same update
+                while not self.finished and not self.communicator.any(self._stop_requested):
                     self.update()
                 self.check_finite()
             except BaseException as error:
@@ -349,8 +372,20 @@ class Trainer:
         if self.step == last:
             self.model.enforce_constraints()
 
+    def check_ranks(self) -> None:
+        """Raise a DistributedError unless all ranks are about to go on in the same way."""
+        if self.communicator.size > 1:
+            position = {"epoch": self.epoch, "batch": self.batch, "step": self.step}
+            mine = {**self.settings(), "position": position, "rng": self.rng.state}
+            mine["parameters"] = checksums(self.model.parameters())
+            check_ranks(self.communicator, "fit", mine)
+
     def _close_epoch(self) -> None:
         self.check_finite()
+        if self.communicator.size > 1:
+            # one gradient for all of them: a difference is a fault of a machine, or unequal ones
+            mine = {"step": self.step, "parameters": checksums(self.model.parameters())}
+            check_ranks(self.communicator, "fit", mine)
         figures = training_figures(self.model, self.watched, self.rng)
         found = figures.get("pseudo_likelihood")
         if found is not None and not found >= 2 * fair_pseudo_likelihood(self.model):
@@ -435,6 +470,7 @@ class Trainer:
             "centering_rate": self.centering_rate,
             "sparsity": described(self.sparsity),
             "mean_field_steps": self.mean_field_steps,
+            "shards": self.shards,
             "gradient": self.gradient,
             "shuffle": self.shuffle,
             "draw_states": self.draw_states,
@@ -525,7 +561,7 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
     **settings
         What `Trainer` takes: method, k, sampler, optimizer, schedule, epochs, batch_size, n_chains,
         centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, missing,
-        draw_states, sparsity, mean_field_steps, rng, callbacks.
+        draw_states, sparsity, mean_field_steps, rng, callbacks, check_every, largest.
 
     Raises
     ------

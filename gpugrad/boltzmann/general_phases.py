@@ -19,11 +19,16 @@ from typing import Any
 from gpugrad.backend.array_module import get_array_module, on
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import chains
-from gpugrad.boltzmann.centering import Centering
-from gpugrad.boltzmann.gradient_util import named_arrays
-from gpugrad.boltzmann.layers.unit_layer import add_to_loc
+from gpugrad.boltzmann.centering import Centering, centre_gradient_
+from gpugrad.boltzmann.energy_gradient import finished, phase
+from gpugrad.boltzmann.gradient_util import from_named_arrays, named_arrays
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.phases import add_penalties_, autodiff_gradient, load_offsets
+from gpugrad.boltzmann.phases import (
+    add_penalties_,
+    autodiff_gradient,
+    load_offsets,
+    save_offsets,
+)
 from gpugrad.boltzmann.samplers import Step, gibbs
 from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import State, positive_int
@@ -176,6 +181,40 @@ class GeneralPhases:
         _, expected = chains.advance(self._step, rng, model, State(tuple(units)), n)
         return expected
 
+    # ---- a gradient in parts, for those who add up many (`sharded`)
+
+    def positive(self, v: Any) -> State:
+        """The positive phase of data, (n, num_visible)."""
+        return self._positive(v)
+
+    def data_term(self, positive: State, sample_weight: Any = None) -> Mapping[str, Any]:
+        """What the positive phase gives to the gradient; `sample_weight` as in a call."""
+        return self._term(positive, sample_weight, positive=True)
+
+    def model_term(self, positive: State, n: int) -> Mapping[str, Any]:
+        """Move the chains on; what they give to the gradient."""
+        return self._term(self._negative(positive, n), None, positive=False)
+
+    def _term(self, state: State, sample_weight: Any, *, positive: bool) -> dict[str, Any]:
+        model = self.model
+        if self.autodiff:
+            xp, n = get_array_module(state.visible), state.num_samples
+            equal = xp.full(n, 1.0 / n, dtype=model.dtype)
+            w = equal if sample_weight is None else sample_weight
+            return autodiff_gradient(model, state.visible, w)
+        how: dict[str, Any] = {"sample_weight": sample_weight, "offsets": self.offsets}
+        return dict(named_arrays(phase(model, state, positive=positive, **how)))
+
+    def finish(self, difference: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The gradient, from data terms less model terms, which it overwrites."""
+        if not self.autodiff:
+            found = from_named_arrays(self.model, difference)
+            return dict(named_arrays(finished(self.model, found, self.offsets)))
+        if self.offsets is not None:
+            centre_gradient_(self.model, difference, self.offsets)
+        add_penalties_(self.model, difference)
+        return difference
+
     # ---- back-propagation
 
     def _back_propagate(self, data: Any, v: Any, sample_weight: Any) -> dict[str, Any]:
@@ -185,29 +224,15 @@ class GeneralPhases:
         w[: data.shape[0]] = 1.0 / data.shape[0] if sample_weight is None else sample_weight
         gradient = autodiff_gradient(model, xp.concatenate([data, v]), w)
         if self.centering is not None:
-            self._centre(gradient)
+            centre_gradient_(model, gradient, self.centering.offsets)
         add_penalties_(model, gradient)
         return gradient
-
-    def _centre(self, gradient: dict[str, Any]) -> None:
-        """Turn the plain gradient into the centred one, both in ordinary parameters."""
-        assert self.centering is not None
-        lower, upper = self.model.layers
-        mu, lam = self.centering.offsets
-        g_lower, g_upper = gradient["layers.0.loc"], gradient["layers.1.loc"]
-        matrix = gradient["weights.0.matrix"]
-        # minus the differences of the rescaled units' means
-        matrix -= mu[:, None] * (upper.loc_sign * g_upper.reshape(-1))
-        matrix -= (lower.loc_sign * g_lower.reshape(-1))[:, None] * lam
-        add_to_loc(lower, g_lower, -(matrix @ lam))
-        add_to_loc(upper, g_upper, -(mu @ matrix))
 
     # ---- what a checkpoint holds
 
     def arrays(self) -> dict[str, Any]:
         """Offsets and persistent chains by name; live, not copied."""
-        found = {f"offsets.{i}": a for i, a in enumerate(self.offsets or ())}
-        return found | chains.save(self.state)
+        return save_offsets(self.offsets) | chains.save(self.state)
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
         """Take over what `arrays` gave.

@@ -6,7 +6,7 @@ Functions with a trailing underscore work in place.
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from gpugrad.boltzmann.state import namespace_for
 
 __all__ = [
     "Gradient",
+    "from_named_arrays",
     "grad_accumulate",
     "grad_apply",
     "grad_apply_",
@@ -53,6 +54,19 @@ def named_arrays(grad: Any) -> Iterator[tuple[str, Any]]:
         for index, params in enumerate(getattr(grad, group)):
             for name, array in params._asdict().items():
                 yield f"{group}.{index}.{name}", array
+
+
+def from_named_arrays(model: Any, arrays: Mapping[str, Any]) -> Any:
+    """A gradient from arrays by name, as `named_arrays` gives them.
+
+    Parameters
+    ----------
+    model : BoltzmannMachine
+        Whose structure it has.
+    arrays : dict of array
+    """
+    names = (name for name, _ in named_arrays(model.params()))
+    return grad_apply(lambda _: arrays[next(names)], model.params())
 
 
 def _arrays(grad: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.layers.weights import Weights
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
-from gpugrad.boltzmann.state import check_data, namespace_for
+from gpugrad.boltzmann.state import check_data, check_rng, namespace_for
 from gpugrad.boltzmann.streaming import Stream, is_streamed
 from gpugrad.errors import DataError, ParameterError
 
@@ -31,6 +31,8 @@ def initialize(
     missing: str = "error",
 ) -> None:
     """Fit the visible layer to the data, set hidden ones to their start, draw the weights.
+
+    Where it raises, the machine is as it was before.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def initialize(
         For data that the visible units cannot take, or a unit without observed values.
     ParameterError
         For an unknown scheme or a setting out of range.
+    NoPartitionFunctionError
+        With the parameters found the machine would have none.
     """
     check_boltzmann("initialize", model)
     if scheme not in SCHEMES:
@@ -67,32 +71,33 @@ def initialize(
         raise ParameterError(
             f"initialize: min_probability is {min_probability!r}, expected a number in (0, 0.5)"
         )
-    generator = default_generator() if rng is None else rng
+    visible: Any = model.layers[0]
+    if min_probability is not None and not isinstance(visible, SpinLayer):
+        raise ParameterError(
+            f"initialize: min_probability is {min_probability!r}, expected None for "
+            f"{visible.layer_type} units, which do not have two states"
+        )
+    generator = default_generator() if rng is None else check_rng("initialize", rng)
+    before = visible.sample_size, visible._moment
+    parameters = {name: p.copy() for name, p in model.parameters().items()}
     with on(model.device):
-        visible: Any = model.layers[0]
-        before = visible.sample_size, visible._moment
-        params = {name: p.copy() for name, p in visible.params._asdict().items()}
-        visible.sample_size = 0
         try:
+            visible.sample_size = 0
             for rows in _pieces(data, missing):
                 visible.online_param_update(check_data(model, rows, function="initialize"))
-        except DataError:
+            if min_probability is not None:
+                mean = visible._moment / visible.sample_size
+                visible.set_params({"loc": visible.loc_of_mean(mean, min_probability)})
+            for layer in model.layers[1:]:
+                layer.reset_params()
+            for weights in model.weights:
+                _draw(weights, generator, scheme, scale)
+            model.enforce_constraints()
+        except BaseException:
             visible.sample_size, visible._moment = before
-            visible.set_params(params)
+            for name, parameter in model.parameters().items():
+                parameter[...] = parameters[name]
             raise
-        if min_probability is not None:
-            if not isinstance(visible, SpinLayer):
-                raise ParameterError(
-                    f"initialize: min_probability is {min_probability!r}, expected None for "
-                    f"{visible.layer_type} units, which do not have two states"
-                )
-            mean = visible._moment / visible.sample_size
-            visible.set_params({"loc": visible.loc_of_mean(mean, min_probability)})
-        for layer in model.layers[1:]:
-            layer.reset_params()
-        for weights in model.weights:
-            _draw(weights, generator, scheme, scale)
-    model.enforce_constraints()
 
 
 def _pieces(data: Any, missing: str) -> Iterator[Any]:

@@ -24,11 +24,13 @@ from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.chains import save as arrays_of
 from gpugrad.boltzmann.gradient_util import named_arrays
 from gpugrad.boltzmann.layers.potts import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, layers_of
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.phases import add_penalties_
+from gpugrad.boltzmann.progress_file import ProgressFile, checksum
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import (
     State,
@@ -106,17 +108,10 @@ def _label_layer(function: str, model: BoltzmannMachine) -> PottsLayer:
     return label
 
 
-def _params(model: BoltzmannMachine, parameters: Mapping[str, Any]) -> list[Any]:
-    return [
-        x.Params(*(parameters[f"layers.{i}.{name}"] for name in x.Params._fields))
-        for i, x in enumerate(model.layers)
-    ]
-
-
 def _scores(model: BoltzmannMachine, parameters: Mapping[str, Any], v: Any) -> Any:
     """b_y + sum_j log Z_j of every class, (num_samples, n_classes)."""
     xp = namespace_for(v, *parameters.values())
-    lower, middle, upper = _params(model, parameters)
+    lower, middle, upper = (model.layer_params(i, parameters) for i in range(3))
     visible, hidden, label = model.layers
     scaled = visible.unit_rescale(xp, lower, v)
     phi = xp.matmul(scaled, parameters["weights.0.matrix"])
@@ -190,7 +185,7 @@ def labelled_free_energy(
     check_visible("labelled_free_energy", model, v)
     own = model.parameters() if parameters is None else parameters
     xp = namespace_for(v, *own.values())
-    visible, lower = model.layers[0], _params(model, own)[0]
+    visible, lower = model.layers[0], model.layer_params(0, own)
     hot = _one_hot("labelled_free_energy", label, labels, v.shape[0])
     energy = visible.unit_energy(xp, lower, v) - xp.sum(_scores(model, own, v) * hot, axis=1)
     if 0 in model.lateral:
@@ -256,6 +251,7 @@ def fit_labels(
     n_chains: int = 100,
     k: int = 1,
     optimizer: Optimizer | None = None,
+    checkpoint: Any = None,
 ) -> list[float]:
     """Train a classification RBM: by persistent contrastive divergence on p(v, y), or on p(y | v).
 
@@ -277,6 +273,9 @@ def fit_labels(
         d, in [0, 1].
     optimizer : Optimizer, optional
         SGD with momentum 0.5 if None.
+    checkpoint : str or path, optional
+        A file that is written after each epoch. Where it exists already, the run that wrote it goes
+        on, bit for bit; it stays when all is done.
 
     Returns
     -------
@@ -291,6 +290,8 @@ def fit_labels(
         A setting out of range.
     DivergenceError
         A parameter is no longer finite.
+    CheckpointError
+        A checkpoint that is damaged, or of a run with other data or settings.
     """
     label = _label_layer("fit_labels", model)
     counts = {"epochs": epochs, "batch_size": batch_size, "k": k, "n_chains": n_chains}
@@ -316,14 +317,24 @@ def fit_labels(
     # named errors before anything has changed
     _one_hot("fit_labels", label, xp.where(y == -1, 0, y), v.shape[0])
     rule = SGD(momentum=0.5) if optimizer is None else optimizer
-    memory, history = rule.init(model.parameters()), []
+    memory = rule.init(model.parameters())
     with on(model.device):
-        step = gibbs(k, donate=True)
-        chains = model.random_state(n_chains, rng=generator)
         known = xp.nonzero(y >= 0)[0]
         if not len(known):
             raise DataError(f"fit_labels: none of {len(y)} samples has a label, all are -1")
-        for _ in range(epochs):
+        told: dict[str, Any] = {**counts, "learning_rate": learning_rate}
+        told |= {"discriminative": discriminative}
+        told |= {"model": model.config(), "optimizer": rule.get_config()}
+        if checkpoint is not None:
+            told |= {"data": checksum(v), "labels": checksum(y)}
+        file = ProgressFile("fit_labels", checkpoint, told)
+        history: list[float] = file.history
+        step = gibbs(k, donate=True)
+        chains = model.random_state(n_chains, rng=generator)
+        own = {f"model.{name}": array for name, array in model.parameters().items()}
+        own |= {f"optimizer.{name}": array for name, array in memory.items()}
+        file.take_over(own | arrays_of(chains), generator)
+        for _ in range(len(history), epochs):
             order = to_device(generator.permutation(v.shape[0]), model.device)
             for start in range(0, v.shape[0], batch_size):
                 rows = order[start : start + batch_size]
@@ -339,6 +350,7 @@ def fit_labels(
             log_p = class_log_probabilities(model, v[known])
             history.append(-float(xp.mean(log_p[xp.arange(len(known)), y[known]])))
             check_finite("fit_labels", model.parameters(), f"after epoch {len(history)}")
+            file.save(own | arrays_of(chains), history, generator)
     return history
 
 

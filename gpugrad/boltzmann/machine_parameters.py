@@ -28,6 +28,11 @@ class MachineParameters:
     def _check(self, function: str) -> None:
         check_partition_function(self.layers, self.weights, self.lateral, function=function)
 
+    def _repr_html_(self) -> str:
+        from gpugrad.boltzmann.notebook import machine_html
+
+        return machine_html(self)
+
     # ---- names and places
 
     @property
@@ -73,6 +78,11 @@ class MachineParameters:
         The arrays are the machine's own; a parameter step shows in them.
         """
         return dict(named_arrays(self.params()))
+
+    def layer_params(self, layer: int, parameters: Mapping[str, Any]) -> Any:
+        """The namedtuple of a layer's parameters out of a dict that names them as `parameters`."""
+        kind = self.layers[layer].Params
+        return kind(*(parameters[f"layers.{layer}.{name}"] for name in kind._fields))
 
     def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Replace parameters by copies of the given arrays, named as `parameters` names them.

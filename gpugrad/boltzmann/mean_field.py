@@ -74,13 +74,15 @@ def mean_field(
         largest = []
         for i in order:
             new = _update(model, i, means, damping)
+            xp = namespace_for(new)
             if tolerance > 0 and not exact:
-                largest.append(namespace_for(new).max(namespace_for(new).absolute(new - means[i])))
+                largest.append(xp.max(xp.absolute(new - means[i])))
             means[i] = new
         if exact:
             return MeanField(tuple(means), 1, 0.0)
         if tolerance > 0:
-            change = max(float(x) for x in largest)
+            # the array's maximum, unlike Python's, is nan where one of them is
+            change = float(xp.max(xp.stack(largest)))
             # not <: a nan does not pass for convergence
             if change <= tolerance:
                 return MeanField(tuple(means), step, change)

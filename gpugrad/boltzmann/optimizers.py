@@ -60,7 +60,8 @@ class Optimizer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _OPTIMIZERS[cls.name] = cls
+        if "name" in cls.__dict__:  # a variant without a name of its own takes no one's place
+            _OPTIMIZERS[cls.name] = cls
 
     def __repr__(self) -> str:
         return (

@@ -32,8 +32,18 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.array_module import on, to_device
+from gpugrad.backend.blas_threads import one_blas_thread
 from gpugrad.backend.host_threads import over_spans
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.communicator import (
+    Communicator,
+    Serial,
+    check_ranks,
+    checksums,
+    cut,
+    own_shards,
+    shards_of,
+)
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.partition_exact import (
     MAX_ENUMERATED,
@@ -147,33 +157,38 @@ def _annealed(
     n_chains: int,
     progress: Progress | None,
     start: Callable[[BoltzmannMachine, slice, Generator], list[Any]] | None,
+    shards: int | None,
+    communicator: Communicator | None,
 ) -> tuple[np.ndarray, int]:
     """D of every chain and the number of temperatures.
 
     `start` gives the states of the kept layers that some chains go down from; without it they go up
     from the base machine.
     """
+    shards = shards_of(function, shards, communicator)
     check_boltzmann(function, model)
     if positive_int(function, "n_chains", n_chains) < 2:
         raise ParameterError(f"{function}: 1 chain, expected at least 2, which an error needs")
     path_betas = _check_betas(function, n_temperatures, betas)
     generator = default_generator() if rng is None else check_rng(function, rng)
+    if communicator is not None and communicator.size > 1:
+        mine = {"chains": n_chains, "betas": path_betas, "rng": generator.state}
+        check_ranks(communicator, function, {**mine, "parameters": checksums(model.parameters())})
     if model.dtype.itemsize < 4:
         # thousands of small differences of free energies add up: half precision would lose nats
         model = model.copy(dtype="float32")
-    size = GROUP[model.device.kind]
-    groups = [slice(i, min(i + size, n_chains)) for i in range(0, n_chains, size)]
+    groups, own = _groups(n_chains, GROUP[model.device.kind], shards, communicator or Serial())
     with on(model.device):
         if base_data is not None:
             base_data = check_data(model, base_data, function=function)
         path = AnnealingPath(model, base_data, generator)
     streams = generator.spawn(len(groups))
-    found: list[Any] = [None] * len(groups)
-    watch = _Watch(progress, len(groups))
+    found: dict[int, Any] = {}
+    watch = _Watch(progress, len(own))
 
     def run(first: int, last: int) -> None:
         with on(model.device), watch:
-            for k in range(first, last):
+            for k in own[first:last]:
                 chains = groups[k]
                 if start is None:
                     kept = path.start(chains.stop - chains.start, streams[k])
@@ -185,16 +200,36 @@ def _annealed(
                 )
 
     if model.device.kind == "cpu":
-        over_spans(run, len(groups), values_each=n_chains * model.layers[0].num_units)
+        with one_blas_thread():
+            over_spans(run, len(own), values_each=n_chains * model.layers[0].num_units)
     else:
-        run(0, len(groups))
-    d = np.concatenate(found)
+        run(0, len(own))
+    if communicator is not None:
+        found = {k: d for of_rank in communicator.exchange(found) for k, d in of_rank.items()}
+    d = np.concatenate([found[k] for k in range(len(groups))])
     if not np.all(np.isfinite(d)):
         raise DivergenceError(
             f"{function}: {int(np.sum(~np.isfinite(d)))} of {d.size} chains have weights that are "
             "not finite; are the machine's parameters?"
         )
     return d, len(path_betas) - 1
+
+
+def _groups(
+    n_chains: int, size: int, shards: int | None, communicator: Communicator
+) -> tuple[list[slice], list[int]]:
+    """Groups of at most so many chains, each within a shard, and which of them are this rank's."""
+    count = shards or 1
+    parts = cut(n_chains, count)
+    mine = own_shards(count, communicator.rank, communicator.size)
+    groups: list[slice] = []
+    own: list[int] = []
+    for shard, part in enumerate(parts):
+        for first in range(part.start, part.stop, size):
+            if shard in mine:
+                own.append(len(groups))
+            groups.append(slice(first, min(first + size, part.stop)))
+    return groups, own
 
 
 class _Watch:
@@ -253,6 +288,8 @@ def ais(
     data: Any = None,
     betas: Sequence[float] | None = None,
     progress: Progress | None = None,
+    shards: int | None = None,
+    communicator: Communicator | None = None,
 ) -> Estimate:
     """Annealed importance sampling: an optimistic estimate of log Z.
 
@@ -275,6 +312,12 @@ def ais(
         Inverse temperatures, rising from 0 to 1, in place of n_temperatures even ones.
     progress : callable, optional
         progress(done, total), called about a hundred times for each group of chains.
+    shards : int, optional
+        Cut the chains into so many parts of groups of their own, so that any number of processes
+        makes the same estimate; 8 where a communicator is given, else none.
+    communicator : Communicator, optional
+        The link to other processes, which call this too and take a part of the chains each (see
+        `gpugrad.distributed`).
 
     Returns
     -------
@@ -297,7 +340,8 @@ def ais(
     >>> bool(abs(estimate.log_z - exact_log_partition(machine)) < 0.1)
     True
     """
-    d, n = _annealed("ais", model, rng, n_temperatures, betas, data, n_chains, progress, None)
+    how = (n_temperatures, betas, data, n_chains, progress)
+    d, n = _annealed("ais", model, rng, *how, None, shards, communicator)
     log_z, error = _log_mean(d)
     return Estimate(log_z, error, _effective_size(d), d.size, n, "ais", d)
 
@@ -311,6 +355,8 @@ def raise_(
     data: Any = None,
     betas: Sequence[float] | None = None,
     progress: Progress | None = None,
+    shards: int | None = None,
+    communicator: Communicator | None = None,
 ) -> Estimate:
     """Reverse annealing from test samples (RAISE): a conservative estimate of log Z.
 
@@ -329,7 +375,7 @@ def raise_(
         Of any units, layers and lateral couplings.
     samples : array (n_chains, num_visible)
         Test samples, one chain each; states of the units, no grey values.
-    rng, n_temperatures, data, betas, progress
+    rng, n_temperatures, data, betas, progress, shards, communicator
         As in `ais`.
 
     Returns
@@ -343,7 +389,8 @@ def raise_(
     def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:
         return _given_data(machine, v[group].astype(machine.dtype), stream)
 
-    d, n = _annealed("raise_", model, rng, n_temperatures, betas, data, v.shape[0], progress, start)
+    how = (n_temperatures, betas, data, v.shape[0], progress)
+    d, n = _annealed("raise_", model, rng, *how, start, shards, communicator)
     error = float(np.std(d, ddof=1)) / math.sqrt(d.size)
     return Estimate(float(np.mean(d)), error, _effective_size(-d), d.size, n, "raise", d)
 
@@ -366,6 +413,8 @@ def reverse_ais(
     data: Any = None,
     betas: Sequence[float] | None = None,
     progress: Progress | None = None,
+    shards: int | None = None,
+    communicator: Communicator | None = None,
 ) -> Estimate:
     """Annealed importance sampling downwards from samples of the machine.
 
@@ -380,7 +429,7 @@ def reverse_ais(
     samples : array (n_chains, num_visible) or State
         States drawn from the machine. Visible ones are enough for a machine of two layers, or one;
         a deep machine needs all layers.
-    rng, n_temperatures, data, betas, progress
+    rng, n_temperatures, data, betas, progress, shards, communicator
         As in `ais`.
 
     Returns
@@ -398,10 +447,8 @@ def reverse_ais(
     def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:
         return [units[group].astype(machine.dtype) for units in states]
 
-    n_chains = states[0].shape[0]
-    d, n = _annealed(
-        "reverse_ais", model, rng, n_temperatures, betas, data, n_chains, progress, start
-    )
+    how = (n_temperatures, betas, data, states[0].shape[0], progress)
+    d, n = _annealed("reverse_ais", model, rng, *how, start, shards, communicator)
     log_inverse, error = _log_mean(-d)
     return Estimate(-log_inverse, error, _effective_size(-d), d.size, n, "reverse_ais", d)
 

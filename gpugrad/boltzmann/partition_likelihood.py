@@ -8,7 +8,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, on
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
-from gpugrad.boltzmann.state import State, check_data, namespace_for, positive_int
+from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.errors import ParameterError
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "likelihood_bounds",
     "log_likelihood",
     "log_likelihoods",
-    "visible_log_weight",
 ]
 
 _ROWS = 2048
@@ -31,28 +30,6 @@ def has_marginal(model: BoltzmannMachine) -> bool:
     model : BoltzmannMachine
     """
     return model.num_layers == 1 or (model.num_layers == 2 and 1 not in model.lateral)
-
-
-def visible_log_weight(model: BoltzmannMachine, v: Any) -> Any:
-    """-F(v), the log of the sum over hidden states of exp(-E(v, h)), (num_samples,).
-
-    Parameters
-    ----------
-    model : BoltzmannMachine
-        For which `has_marginal` is true.
-    v : array (num_samples, num_visible)
-    """
-    visible = model.layers[0]
-    total = -visible.energy(v)
-    scaled = visible.rescale(v)
-    if 0 in model.lateral:
-        total = total - model.lateral[0].energy(scaled)
-    if model.num_layers == 1:
-        return total
-    hidden = model.layers[1]
-    xp = namespace_for(v)
-    phi = xp.matmul(scaled, model.weights[0].W())
-    return total + xp.sum(hidden.unit_log_partition(xp, hidden.params, phi), axis=1)
 
 
 def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarray:
@@ -87,7 +64,10 @@ def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarra
             + ", so that the hidden units cannot be summed out; likelihood_bounds gives lower "
             "bounds"
         )
-    return _by_blocks("log_likelihood", model, data, visible_log_weight) - _number(log_z)
+    free_energies = _by_blocks(
+        "log_likelihood", model, data, lambda machine, v: machine.marginal_free_energy(v)
+    )
+    return -free_energies - _number(log_z)
 
 
 def log_likelihood(model: BoltzmannMachine, data: Any, log_z: Any) -> float:

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, get_array_module
-from gpugrad.backend.host_threads import BLOCK_VALUES, over_spans, scratch_array
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.layers.gaussian import GaussianLayer
 from gpugrad.boltzmann.layers.relu import ReLULayer
@@ -36,7 +35,8 @@ from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition_exact import float64_params
 from gpugrad.boltzmann.samplers import gibbs
-from gpugrad.boltzmann.state import State, namespace_for
+from gpugrad.boltzmann.spin_sums import spin_growth
+from gpugrad.boltzmann.state import State, namespace_for, product_of
 
 __all__ = ["AnnealingPath", "Progress", "kept_layers"]
 
@@ -137,6 +137,7 @@ class AnnealingPath:
         self.W = [w.W() for w in model.weights]
         self.W_T = [w.W_T() for w in model.weights]
         self.ns = namespace_for(model.layers[0].params[0])
+        self.product = product_of(model.layers[0].params[0])
         coupled = any(i in model.lateral or i + 1 in self.kept for i in self.kept)
         self.blocks = self._blocks() if coupled else None
         states = self._states_near(data, rng)
@@ -208,9 +209,9 @@ class AnnealingPath:
             W = self.W[j] if j < i else self.W_T[i]
             scaled = layers[j].rescale(units[j])
             if first:
-                self.ns.matmul(scaled, W, out=out)
+                self.product(scaled, W, out=out)
             else:
-                out += self.ns.matmul(scaled, W)
+                out += self.product(scaled, W)
             first = False
         if first:
             out[...] = 0
@@ -390,91 +391,3 @@ class _Workspace:
             xp = namespace_for(like)
             self._arrays[i] = xp.empty_like(like), xp.empty_like(like)
         return self._arrays[i]
-
-
-def spin_growth(phi: Any, mean: Any, step: float, shift: Any, support: tuple[float, ...]) -> Any:
-    """Growth of the log-partition functions of two-valued units over a short step of the path.
-
-    With p the probability of the upper state, found from the mean, and x = step phi + shift,
-
-        sum over units of  low x + log(1 + p (e^((high - low) x) - 1))
-
-    is the exact difference, free of the cancellation of two large sums. On the host factors are
-    multiplied by up to 64 before one logarithm is taken, in blocks that stay in the cache; where a
-    product leaves the range of single precision the result is nan.
-
-    Parameters
-    ----------
-    phi, mean : array (n, units)
-        Fields, and means at the first point; `mean` is overwritten.
-    step : float
-        Change of beta.
-    shift : array (units,)
-        Change of beta times loc.
-    support : tuple of float
-        The two states of a unit.
-
-    Returns
-    -------
-    array (n,)
-        float64.
-    """
-    xp = namespace_for(phi)
-    n, units = phi.shape
-    dtype = phi.dtype
-    low, high = support
-    total = xp.empty(n, dtype="float64")
-    host = isinstance(phi, np.ndarray)
-    rows = max(1, BLOCK_VALUES // units) if host else n
-    slope, shift = dtype.type(step * (high - low)), ((high - low) * shift).astype(dtype)
-
-    def span(first: int, last: int) -> None:
-        for start in range(first, last, rows):
-            here = slice(start, min(start + rows, last))
-            p = mean[here]
-            if (low, high) != (0, 1):
-                p -= dtype.type(low)
-                p *= dtype.type(1 / (high - low))
-            if host:
-                x = scratch_array("x", p.shape, dtype)
-                np.multiply(phi[here], slope, out=x)
-            else:
-                x = phi[here] * slope
-            x += shift
-            if low:
-                total[here] = (low / (high - low)) * xp.sum(x, axis=1, dtype="float64")
-            else:
-                total[here] = 0
-            # too large a step overflows; the products show it
-            with np.errstate(over="ignore", invalid="ignore"):
-                xp.exp(x, out=x)
-                x -= 1
-                x *= p
-                x += 1
-                if host:
-                    total[here] += _sum_log(x)
-                else:
-                    total[here] += xp.sum(xp.log(x), axis=1, dtype="float64")
-
-    if host:
-        over_spans(span, n, values_each=units)
-    else:
-        span(0, n)
-    return total
-
-
-def _sum_log(x: np.ndarray) -> Any:
-    """Sum over the rows of log x for factors near 1, by products of halves; overwrites x."""
-    width = x.shape[1]
-    for _ in range(6):
-        if width < 16:
-            break
-        half = width // 2
-        # of an odd number of columns the middle one is kept
-        np.multiply(x[:, :half], x[:, width - half : width], out=x[:, :half])
-        width -= half
-    products = x[:, :width]
-    # not a comparison that a nan passes
-    if not (1e-30 < np.min(products) and np.max(products) < 1e30):
-        return np.nan
-    return np.sum(np.log(products), axis=1, dtype=np.float64)

@@ -21,6 +21,7 @@ from typing import Any
 from gpugrad.backend.array_module import device_of, get_array_module, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import chains
+from gpugrad.boltzmann.centering import centre_gradient_
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import Step
@@ -29,7 +30,14 @@ from gpugrad.boltzmann.state import State
 from gpugrad.errors import CheckpointError, ParameterError
 from gpugrad.ops.creation import tensor
 
-__all__ = ["Phases", "add_penalties_", "autodiff_gradient", "covers", "load_offsets"]
+__all__ = [
+    "Phases",
+    "add_penalties_",
+    "autodiff_gradient",
+    "covers",
+    "load_offsets",
+    "save_offsets",
+]
 
 
 def covers(model: BoltzmannMachine) -> bool:
@@ -48,6 +56,11 @@ def add_penalties_(model: BoltzmannMachine, gradient: Mapping[str, Any]) -> None
         for field in part.penalties:
             array = gradient[f"{name}.{field}"]
             array[...] = part.get_penalty_grad(array, field)
+
+
+def save_offsets(offsets: list[Any] | None) -> dict[str, Any]:
+    """The offsets by name, for a checkpoint; live, not copied."""
+    return {f"offsets.{i}": array for i, array in enumerate(offsets or ())}
 
 
 def load_offsets(offsets: list[Any] | None, arrays: Mapping[str, Any]) -> list[Any]:
@@ -209,8 +222,7 @@ class Phases:
 
     def arrays(self) -> dict[str, Any]:
         """Offsets and persistent chains by name; live, not copied."""
-        found = {f"offsets.{i}": a for i, a in enumerate(self.offsets or ())}
-        return found | chains.save(self._persistent())
+        return save_offsets(self.offsets) | chains.save(self._persistent())
 
     def _persistent(self) -> Any:
         if self.method == "cd":
@@ -287,17 +299,17 @@ class Phases:
                 offset -= self.centering_rate * xp.matmul(w[data], units[data])
         if self.autodiff:
             self._back_propagate(V, w, count)
-        else:
-            # the row of mu has no part in these sums: w is 0 there
-            xp.matmul(w, V, out=g_visible)
-            xp.matmul(w, H, out=g_hidden)
-            if self.offsets is not None:
-                H -= lam
-            H *= w[:, None]
-            if self.offsets is not None:
-                V[count] = mu
-                xp.negative(g_hidden, out=H[count])
-            xp.matmul(V.T, H, out=g_weights)
+            return
+        # the row of mu has no part in these sums: w is 0 there
+        xp.matmul(w, V, out=g_visible)
+        xp.matmul(w, H, out=g_hidden)
+        if self.offsets is not None:
+            H -= lam
+        H *= w[:, None]
+        if self.offsets is not None:
+            V[count] = mu
+            xp.negative(g_hidden, out=H[count])
+        xp.matmul(V.T, H, out=g_weights)
         if self.offsets is not None:
             g_visible -= xp.matmul(g_weights, lam)
             g_hidden -= xp.matmul(mu, g_weights)
@@ -308,8 +320,4 @@ class Phases:
         for name, array in found.items():
             self.gradient[name][...] = array
         if self.offsets is not None:
-            # <(v - mu)(h - lam)^T> of both phases, from the plain differences
-            g_visible, g_hidden, g_weights = self.gradient.values()
-            mu, lam = self.offsets
-            g_weights -= mu[:, None] * g_hidden
-            g_weights -= g_visible[:, None] * lam
+            centre_gradient_(self.model, self.gradient, self.offsets)

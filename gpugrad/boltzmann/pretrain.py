@@ -40,6 +40,7 @@ from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
+from gpugrad.boltzmann.progress_file import ProgressFile, checksum
 from gpugrad.boltzmann.state import (
     check_data,
     check_finite,
@@ -190,6 +191,7 @@ def pretrain(
     optimizer: Optimizer | None = None,
     start: bool = True,
     progress: Progress | None = None,
+    checkpoint: Any = None,
 ) -> list[list[float]]:
     """Train the modules of a deep machine one after another, and put them together.
 
@@ -212,6 +214,9 @@ def pretrain(
         Initialise the machine from the data first.
     progress : callable, optional
         Called as `progress(module, epoch, error)` after each epoch.
+    checkpoint : str or path, optional
+        A file that is written after each epoch. Where it exists already, the run that wrote it goes
+        on, bit for bit; it stays when all is done.
 
     Returns
     -------
@@ -227,6 +232,8 @@ def pretrain(
         read piece by piece.
     DivergenceError
         A parameter is no longer finite.
+    CheckpointError
+        A checkpoint that is damaged, or of a run with other data or settings.
     """
     check_boltzmann("pretrain", model)
     if is_streamed(data):
@@ -249,12 +256,29 @@ def pretrain(
     if start:
         initialize(model, v, generator)
     rule = SGD(momentum=0.5) if optimizer is None else optimizer
-    parts, history = modules(model), []
+    file = ProgressFile(
+        "pretrain",
+        checkpoint,
+        {
+            "model": model.config(),
+            "data": checksum(v) if checkpoint is not None else None,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "k": k,
+            "optimizer": rule.get_config(),
+        },
+    )
+    parts, history = modules(model), file.history or [[]]
     with on(model.device):
+        memory = rule.init(parts[len(history) - 1].parameters())
+        file.take_over(_arrays(parts, memory), generator)
         for number, part in enumerate(parts):
-            errors = []
-            memory = rule.init(part.parameters())
-            for epoch in range(epochs):
+            if number == len(history):
+                history.append([])
+                memory = rule.init(part.parameters())
+            errors = history[number]
+            for epoch in range(len(errors), epochs):
                 order = to_device(generator.permutation(v.shape[0]), model.device)
                 for first in range(0, v.shape[0], batch_size):
                     rows = v[order[first : first + batch_size]]
@@ -263,9 +287,17 @@ def pretrain(
                 errors.append(part.reconstruction_error(v))
                 where = f"of module {number} after epoch {epoch + 1}"
                 check_finite("pretrain", part.parameters(), where)
+                file.save(_arrays(parts, memory), history, generator)
                 if progress is not None:
                     progress(number, epoch, errors[-1])
-            history.append(errors)
             v = part.mean(1, part.data(v))[0]
     compose(model, parts)
     return history
+
+
+def _arrays(parts: list[Module], memory: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of all modules and the memory of the optimiser of one, by name; live."""
+    found = {
+        f"{i}.{n}": array for i, part in enumerate(parts) for n, array in part.parameters().items()
+    }
+    return found | {f"optimizer.{name}": array for name, array in memory.items()}

@@ -6,7 +6,15 @@ Every provider has the same methods:
     provider(n, sample_weight)  the gradient of the negative log-likelihood, a dict of arrays
     arrays(), load_arrays(a)    what it needs to go on bit for bit, by name
 
-and the attribute `offsets`, the centred gradient's (or None).
+and the attribute `offsets`, the centred gradient's (or None). One that can be cut into shards (see
+`sharded`) gives its gradient in parts as well:
+
+    positive(v)                 the positive phase of data, a State
+    data_term(state, weight)    its part of the gradient
+    model_term(state, n)        moves the chains on; their part
+    finish(difference)          the gradient, from data terms less model terms
+
+with weights as above: each part is a mean over samples or chains.
 """
 
 from collections.abc import Callable
@@ -14,11 +22,13 @@ from functools import partial
 from typing import Any
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.communicator import Communicator, Serial
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.energy_phases import EnergyPhases
 from gpugrad.boltzmann.general_phases import GeneralPhases
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.phases import Phases, covers
+from gpugrad.boltzmann.sharded import ShardedPhases
 from gpugrad.errors import ParameterError
 
 __all__ = ["METHODS", "make_phases", "method_name"]
@@ -51,6 +61,9 @@ def make_phases(
     method: str | Callable[..., Any] = "pcd",
     sampler: Any = None,
     mean_field_steps: int = 10,
+    shards: int | None = None,
+    communicator: Communicator | None = None,
+    in_parts: bool = False,
     **settings: Any,
 ) -> Any:
     """The provider of gradients for a machine and a method.
@@ -68,6 +81,12 @@ def make_phases(
         Moves the chains of "pcd" in place of block Gibbs sampling.
     mean_field_steps : int
         Updates for the positive phase of more than two layers; a function is not told.
+    shards : int, optional
+        Cut batch and chains into so many shards, each with a provider of its own.
+    communicator : Communicator, optional
+        The link to other processes that work on other shards.
+    in_parts : bool
+        Whether the provider is to give its gradient in parts; `Phases` computes both at once.
     **settings
         k, n_chains, max_batch, autodiff, offsets, centering_rate, sparsity.
 
@@ -76,6 +95,24 @@ def make_phases(
     ParameterError
         An unknown method, or settings that it cannot work with.
     """
+    if shards is not None:
+
+        def make(stream: Generator, **cut: Any) -> Any:
+            how = {"method": method, "sampler": sampler, "mean_field_steps": mean_field_steps}
+            return make_phases(model, stream, in_parts=True, **how, **(settings | cut))
+
+        bound = method.keywords if isinstance(method, partial) else {}
+        shared = ("n_chains", "max_batch", "centering_rate", "sparsity")
+        return ShardedPhases(
+            model,
+            rng,
+            make,
+            shards=shards,
+            communicator=communicator or Serial(),
+            n_random=bound.get("n_random", 0),
+            persistent=method != "cd",
+            **{name: settings[name] for name in shared if name in settings},
+        )
     if callable(method):
         return method(model, rng, sampler=sampler, **settings)
     if method not in METHODS:
@@ -101,6 +138,6 @@ def make_phases(
 
         return TapPhases(model, rng, mean_field_steps=mean_field_steps, **settings)
     settings |= {"method": method, "sampler": sampler}
-    if covers(model):
+    if covers(model) and not in_parts:
         return Phases(model, rng, **settings)
     return GeneralPhases(model, rng, mean_field_steps=mean_field_steps, **settings)

@@ -59,7 +59,7 @@ def log_pseudo_likelihood(
     own = model.parameters() if parameters is None else parameters
     xp = namespace_for(v, *own.values())
     layer = model.layers[0]
-    params = layer.Params(*(own[f"layers.0.{name}"] for name in layer.Params._fields))
+    params = model.layer_params(0, own)
     scaled = layer.unit_rescale(xp, params, v)
     phi = xp.matmul(scaled, own["lateral.0.matrix"]) if model.lateral else xp.zeros_like(v)
     log_z = xp.sum(layer.unit_log_partition(xp, params, phi), axis=1)

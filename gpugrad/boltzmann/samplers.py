@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, to_device
+from gpugrad.backend.blas_threads import one_blas_thread
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.model import BoltzmannMachine
@@ -25,7 +26,16 @@ from gpugrad.boltzmann.state import (
 )
 from gpugrad.errors import ParameterError
 
-__all__ = ["Gibbs", "GibbsInfo", "Step", "clamp_mask", "clamp_masks", "gibbs", "start_from_data"]
+__all__ = [
+    "Gibbs",
+    "GibbsInfo",
+    "Step",
+    "clamp_mask",
+    "clamp_masks",
+    "gibbs",
+    "multiplications",
+    "start_from_data",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +210,23 @@ class Gibbs:
                 if want_means:
                     means.append(mean)
 
-        for sweep in range(k):
-            half_sweep(0, want_means=False)
-            means.clear()
-            half_sweep(1, want_means=sweep == k - 1)
+        with one_blas_thread(multiplications(model, state.num_samples, k)):
+            for sweep in range(k):
+                half_sweep(0, want_means=False)
+                means.clear()
+                half_sweep(1, want_means=sweep == k - 1)
         new = State(tuple(units))
         expected = list(units)
         expected[1::2] = means
         return new, GibbsInfo(State(tuple(expected)))
+
+
+def multiplications(model: BoltzmannMachine, rows: int, sweeps: int) -> int:
+    """How many the products of so many sweeps make on the host; none are made elsewhere, nor by an
+    `EnergyMachine`."""
+    if model.device.kind != "cpu":
+        return 0
+    return 2 * rows * sweeps * sum(w.W().size for w in getattr(model, "weights", ()))
 
 
 def _told(value: Any) -> Any:

@@ -38,7 +38,8 @@ class Schedule:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _SCHEDULES[cls.name] = cls
+        if "name" in cls.__dict__:  # a variant without a name of its own takes no one's place
+            _SCHEDULES[cls.name] = cls
 
     def __post_init__(self) -> None:
         _check_rate(self, "rate", self.rate)

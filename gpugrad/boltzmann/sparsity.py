@@ -82,7 +82,19 @@ class SparsityTarget:
         positive: State,
         sample_weight: Any = None,
     ) -> Any:
-        """S as a function of the parameters.
+        """S as a function of the parameters, a 0-d array or Tensor; takes what `mean` takes."""
+        xp = namespace_for(*parameters.values())
+        q = self.mean(model, parameters, positive, sample_weight)
+        return 0.5 * self.strength * xp.sum((q - self.target) ** 2)
+
+    def mean(
+        self,
+        model: BoltzmannMachine,
+        parameters: Mapping[str, Any],
+        positive: State,
+        sample_weight: Any = None,
+    ) -> Any:
+        """q, the mean activity of each unit, as a function of the parameters.
 
         Parameters
         ----------
@@ -96,23 +108,20 @@ class SparsityTarget:
 
         Returns
         -------
-        0-d array or Tensor
+        array or Tensor (num_units,)
         """
         xp = namespace_for(*parameters.values())
         i = self.layer
 
-        def own(j: int) -> Any:
-            kind = model.layers[j].Params
-            return kind(*(parameters[f"layers.{j}.{name}"] for name in kind._fields))
+        def scaled(j: int) -> Any:
+            params = model.layer_params(j, parameters)
+            return model.layers[j].unit_rescale(xp, params, positive[j])
 
-        lower = model.layers[i - 1].unit_rescale(xp, own(i - 1), positive[i - 1])
-        phi = xp.matmul(lower, parameters[f"weights.{i - 1}.matrix"])
+        phi = xp.matmul(scaled(i - 1), parameters[f"weights.{i - 1}.matrix"])
         if i + 1 < model.num_layers:
-            upper = model.layers[i + 1].unit_rescale(xp, own(i + 1), positive[i + 1])
-            phi = phi + xp.matmul(upper, parameters[f"weights.{i}.matrix"].T)
-        mean = model.layers[i].unit_mean(xp, own(i), phi)
-        q = xp.mean(mean, axis=0) if sample_weight is None else xp.matmul(sample_weight, mean)
-        return 0.5 * self.strength * xp.sum((q - self.target) ** 2)
+            phi = phi + xp.matmul(scaled(i + 1), parameters[f"weights.{i}.matrix"].T)
+        mean = model.layers[i].unit_mean(xp, model.layer_params(i, parameters), phi)
+        return xp.mean(mean, axis=0) if sample_weight is None else xp.matmul(sample_weight, mean)
 
     def add_gradient_(
         self,
@@ -120,13 +129,21 @@ class SparsityTarget:
         gradient: Mapping[str, Any],
         positive: State,
         sample_weight: Any = None,
+        *,
+        q: Any = None,
     ) -> None:
         """Add the gradient of S to the arrays of a gradient, in place.
 
-        Takes what `value` takes, and `gradient`, a dict of array named as the parameters are.
+        Takes what `mean` takes, `gradient`, a dict of array named as the parameters are, and `q`,
+        the mean activity of a batch of which these samples are a part: what is added is then the
+        gradient of S at that mean, (dS/dq) dq'/dtheta, with the mean q' of these samples.
         """
         parameters = {name: tensor(p, copy=False) for name, p in model.parameters().items()}
-        self.value(model, parameters, positive, sample_weight).backward()
+        if q is None:
+            self.value(model, parameters, positive, sample_weight).backward()
+        else:
+            slope = self.strength * (q - self.target)
+            (self.mean(model, parameters, positive, sample_weight) * slope).sum().backward()
         for name, parameter in parameters.items():
             if parameter.grad is not None:
                 gradient[name][...] += parameter.grad

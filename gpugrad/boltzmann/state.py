@@ -1,13 +1,14 @@
 """States of a machine, the namespace that values bring, and the checks on what comes in."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, to_device
+from gpugrad.backend.host_threads import product
 from gpugrad.backend.rng import Generator
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import DataError, DivergenceError, ParameterError
@@ -25,6 +26,7 @@ __all__ = [
     "check_visible",
     "namespace_for",
     "positive_int",
+    "product_of",
 ]
 
 
@@ -116,6 +118,11 @@ def namespace_for(*values: Any) -> Any:
 
         return tensor_namespace
     return namespace_of(get_array_module(*present))
+
+
+def product_of(a: Any) -> Callable[..., Any]:
+    """The function that multiplies this matrix with another one, `product` for those of NumPy."""
+    return product if isinstance(a, np.ndarray) else namespace_for(a).matmul
 
 
 def positive_int(function: str, name: str, value: Any) -> int:

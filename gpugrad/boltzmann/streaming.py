@@ -141,10 +141,13 @@ def open_stream(path: Any, *, key: str | None = None, **settings: Any) -> Stream
     )
     names = [name for name, item in found.items() if item.ndim == 2]
     wanted = names[0] if key is None and names else (key or "").strip("/")
-    if wanted not in found:
+    try:
+        if wanted not in names:
+            raise DataError(f"open_stream: {path} has no array {key!r} of two axes, it has {names}")
+        return Stream(found[wanted], **settings)
+    except BaseException:
         opened.close()
-        raise DataError(f"open_stream: {path} has no array {key!r} of two axes, it has {names}")
-    return Stream(found[wanted], **settings)
+        raise
 
 
 def is_streamed(data: Any) -> bool:

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, device_of, to_device
-from gpugrad.backend.host_threads import over_spans, scratch_array
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
+from gpugrad.boltzmann.spin_sums import spin_log_partitions
 from gpugrad.boltzmann.state import State, namespace_for
 from gpugrad.errors import CheckpointError, ParameterError
 
@@ -48,9 +48,6 @@ __all__ = [
     "swap_pairs",
     "with_hidden_means",
 ]
-
-#: Values of a block of rows that the host works on: three arrays of it stay in a core's cache.
-BLOCK_VALUES = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,59 +204,11 @@ def row_log_partition(layer: Any, params: Any, phi: Any, betas: Sequence[Any] = 
         phi = phi.astype("float32")
         params = type(params)(*(p.astype("float32") for p in params))
     if isinstance(layer, SpinLayer) and isinstance(phi, np.ndarray):
-        return _spin_rows(layer, params.loc, phi, betas)
+        return spin_log_partitions(phi, params.loc, betas, layer.support)
     return [
         xp.sum(layer.unit_log_partition(xp, params, phi, beta), axis=1, dtype="float64")
         for beta in betas
     ]
-
-
-def _spin_rows(layer: Any, loc: Any, phi: np.ndarray, betas: Sequence[Any]) -> list[np.ndarray]:
-    # With x = phi + loc and y = (s1 - s0) |x|,
-    #   log(e^(beta x s0) + e^(beta x s1)) = beta (x (s0 + s1) + y) / 2 + log(1 + e^(-beta y)).
-    # What is linear in beta is summed once for all betas, and the logarithm is taken of products of
-    # up to 64 factors in [1, 2]: one exp and one multiplication a unit and beta.
-    low, high = layer.support
-    n, units = phi.shape
-    results = [np.empty(n) for _ in betas]
-    rows = max(1, BLOCK_VALUES // units)
-
-    def span(start: int, stop: int) -> None:
-        for first in range(start, stop, rows):
-            here = slice(first, min(first + rows, stop))
-            shape = (here.stop - first, units)
-            y = scratch_array("swap fields", shape, phi.dtype)
-            e = scratch_array("swap factors", shape, phi.dtype)
-            np.add(phi[here], loc, out=y)
-            linear = (low + high) / 2 * np.sum(y, axis=1, dtype="float64") if low + high else 0.0
-            np.absolute(y, out=y)
-            if high - low != 1:
-                y *= phi.dtype.type(high - low)
-            linear += np.sum(y, axis=1, dtype="float64") / 2
-            for result, beta in zip(results, betas, strict=True):
-                if beta is None:
-                    np.negative(y, out=e)
-                else:
-                    np.multiply(y, -beta[here], out=e)
-                np.exp(e, out=e)
-                np.add(e, 1, out=e)
-                result[here] = linear if beta is None else linear * beta[here, 0]
-                result[here] += np.sum(np.log(_folded(e)), axis=1, dtype="float64")
-
-    over_spans(span, n, values_each=units)
-    return results
-
-
-def _folded(x: np.ndarray, times: int = 6) -> np.ndarray:
-    """Columns multiplied together in pairs, `times` over, in place: products of at most 2^times."""
-    width = x.shape[1]
-    for _ in range(times):
-        half = width // 2
-        if half == 0:
-            break
-        np.multiply(x[:, :half], x[:, width - half : width], out=x[:, :half])
-        width -= half
-    return x[:, :width]
 
 
 def stored(arrays: Mapping[str, Any], name: str, like: Any) -> Any:

@@ -25,9 +25,9 @@ from typing import Any
 
 from gpugrad.backend.array_module import get_array_module, on, to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.layers.unit_layer import add_to_loc
+from gpugrad.boltzmann.centering import centre_gradient_
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.phases import add_penalties_, load_offsets
+from gpugrad.boltzmann.phases import add_penalties_, save_offsets
 from gpugrad.boltzmann.state import State, positive_int
 from gpugrad.boltzmann.tap import tap_free_energy
 from gpugrad.boltzmann.tap_sweeps import TapSweeps, check_machine, clamped_units
@@ -164,17 +164,43 @@ class TapPhases:
         units = [m[: seeds + n] for m in self.units]
         w = xp.full(seeds + n, 1.0 / seeds, dtype=self.model.dtype)
         w[seeds:] = -1.0 / n if sample_weight is None else -sample_weight
-        if self.autodiff:
-            self._back_propagate(units, w)
-        else:
-            self._differentiate(units, w)
+        self._differentiate(units, w, seeds)
         if self.offsets is not None:
-            self._centre(units, w)
-        add_penalties_(self.model, self.gradient)
+            self._move_offsets(units, w)
+        self.finish(self.gradient)
         if self.sparsity is not None:
             positive = State(tuple(m[seeds:] for m in units))
             self.sparsity.add_gradient_(self.model, self.gradient, positive, sample_weight)
         return self.gradient
+
+    # ---- a gradient in parts, for those who add up many (`sharded`)
+
+    def positive(self, v: Any) -> State:
+        """The positive phase of data, (n, num_visible)."""
+        n = v.shape[0]
+        self.data_rows(n)[...] = v
+        self._fill_data(n)
+        return State(tuple(m[self.n_seeds : self.n_seeds + n] for m in self.units))
+
+    def data_term(self, positive: State, sample_weight: Any = None) -> Mapping[str, Any]:
+        """What the positive phase gives to the gradient; `sample_weight` as in a call."""
+        n = positive.num_samples
+        equal = self.xp.full(n, -1.0 / n, dtype=self.model.dtype)
+        w = equal if sample_weight is None else -sample_weight
+        return self._differentiate(list(positive), w, 0)
+
+    def model_term(self, positive: State, n: int) -> Mapping[str, Any]:
+        """Move the seeds on; what they give to the gradient."""
+        self._move_seeds()
+        w = self.xp.full(self.n_seeds, -1.0 / self.n_seeds, dtype=self.model.dtype)
+        return self._differentiate([m[: self.n_seeds] for m in self.units], w, self.n_seeds)
+
+    def finish(self, difference: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The gradient, from data terms less model terms, which it overwrites."""
+        if self.offsets is not None:
+            centre_gradient_(self.model, difference, self.offsets)
+        add_penalties_(self.model, difference)
+        return difference
 
     # ---- the magnetisations of both phases
 
@@ -206,9 +232,14 @@ class TapPhases:
 
     # ---- their gradient
 
-    def _differentiate(self, units: list[Any], w: Any) -> None:
-        """Write sum over rows of -w dGamma/dtheta; clamped units have no higher cumulants."""
-        xp, model, seeds = self.xp, self.model, self.n_seeds
+    def _differentiate(self, units: list[Any], w: Any, seeds: int) -> Mapping[str, Any]:
+        """Write sum over rows of -w dGamma/dtheta; the first rows are seeds, the others data.
+
+        The visible units of data are clamped and have no higher cumulants.
+        """
+        if self.autodiff:
+            return self._back_propagate(units, w, seeds)
+        xp, model = self.xp, self.model
         moments = [
             cumulants(layer.layer_type, m, self.order)
             for layer, m in zip(model.layers, units, strict=True)
@@ -228,45 +259,35 @@ class TapPhases:
                 g += third
             g *= W
             g += xp.matmul(moments[i][0].T, moments[i + 1][0] * column)
+        return self.gradient
 
-    def _back_propagate(self, units: list[Any], w: Any) -> None:
-        seeds, order = self.n_seeds, self.order
+    def _back_propagate(self, units: list[Any], w: Any, seeds: int) -> Mapping[str, Any]:
         own = {name: tensor(p, copy=False) for name, p in self.model.parameters().items()}
-        negative = tap_free_energy(self.model, [m[:seeds] for m in units], own, order=order)
-        positive = tap_free_energy(
-            self.model, [m[seeds:] for m in units], own, order=order, clamped=True
-        )
-        (-(negative * w[:seeds]).sum() - (positive * w[seeds:]).sum()).backward()
+        total: Any = 0.0
+        for rows, clamped in ((slice(0, seeds), False), (slice(seeds, None), True)):
+            if w[rows].shape[0]:
+                part = [m[rows] for m in units]
+                gamma = tap_free_energy(self.model, part, own, order=self.order, clamped=clamped)
+                total = total - (gamma * w[rows]).sum()
+        total.backward()
         for name, parameter in own.items():
             self.gradient[name][...] = parameter.grad
+        return self.gradient
 
-    def _centre(self, units: list[Any], w: Any) -> None:
-        """Move the offsets; then turn the plain gradient into the centred one.
-
-        The energy with the centred biases a' = a + W mu' + mu''.W' kept, as the couplings change,
-        has dGamma/dW - mu (dGamma/da')^T - (dGamma/da) mu'^T as its slope in them.
-        """
+    def _move_offsets(self, units: list[Any], w: Any) -> None:
+        """Part of the way to the means of the positive phase."""
         assert self.offsets is not None
-        xp, model = self.xp, self.model
         data = slice(self.n_seeds, None)
         for offset, m in zip(self.offsets, units, strict=True):
             offset *= 1 - self.centering_rate
-            offset -= self.centering_rate * xp.matmul(w[data], m[data])
-        locs = [self.gradient[f"layers.{i}.loc"] for i in range(model.num_layers)]
-        matrices = [self.gradient[f"weights.{i}.matrix"] for i in range(len(model.weights))]
-        for i, matrix in enumerate(matrices):
-            matrix -= self.offsets[i][:, None] * locs[i + 1]
-            matrix -= locs[i][:, None] * self.offsets[i + 1]
-        for i, matrix in enumerate(matrices):
-            add_to_loc(model.layers[i], locs[i], -xp.matmul(matrix, self.offsets[i + 1]))
-            add_to_loc(model.layers[i + 1], locs[i + 1], -xp.matmul(self.offsets[i], matrix))
+            offset -= self.centering_rate * self.xp.matmul(w[data], m[data])
 
     # ---- what a checkpoint holds
 
     def arrays(self) -> dict[str, Any]:
         """Offsets and persistent seeds by name; live, not copied."""
-        found = {f"offsets.{i}": a for i, a in enumerate(self.offsets or ())}
-        return found | {f"seeds.{i}": m[: self.n_chains] for i, m in enumerate(self.units)}
+        seeds = {f"seeds.{i}": m[: self.n_chains] for i, m in enumerate(self.units)}
+        return save_offsets(self.offsets) | seeds
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
         """Take over what `arrays` gave.
@@ -276,7 +297,6 @@ class TapPhases:
         CheckpointError
             Arrays are missing or do not fit; nothing is changed then.
         """
-        load_offsets(self.offsets, arrays)
         own = self.arrays()
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):

@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 
 from gpugrad.backend.array_module import on, to_device
+from gpugrad.backend.blas_threads import one_blas_thread
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
+from gpugrad.boltzmann.samplers import GibbsInfo, gibbs, multiplications
 from gpugrad.boltzmann.state import State, check_layers, check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.swaps import (
     SwapInfo,
@@ -212,10 +213,9 @@ class ParallelTempering:
             ladder = _Ladder(
                 rng, state, xp.zeros(rungs - 1, dtype="float64"), np.zeros(rungs - 1, np.int64)
             )
-            if hidden_units_sum_out(model):
-                units, expected = self._summed_out(rng, model, ladder, state)
-            else:
-                units, expected = self._joint(rng, model, ladder, state)
+            sweeps = self._summed_out if hidden_units_sum_out(model) else self._joint
+            with one_blas_thread(multiplications(model, rungs * chains, self.k)):
+                units, expected = sweeps(rng, model, ladder, state)
         new = replace(state, units=units, replica=ladder.replica, sweeps=state.sweeps + self.k)
         return new, SwapInfo(expected, ladder.accepted, ladder.tried, ladder.replica)
 

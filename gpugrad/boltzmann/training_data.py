@@ -22,7 +22,6 @@ Fields 82 (1989).
 
 import math
 import warnings
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, get_array_module, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.progress_file import checksum
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, namespace_for
 from gpugrad.errors import CheckpointError, DataError, ParameterError
@@ -182,7 +182,7 @@ class Samples:
         mask = get_array_module(data).isnan(data)
         if data.shape[1] != model.layers[0].num_units or not bool(mask.any()):
             return data
-        self._fingerprint = _fingerprint_of(data)
+        self._fingerprint = checksum(data)
         visible: Any = model.layers[0]
         sites = asnumpy(mask).reshape(data.shape[0], *_sites(visible))
         partly = sites.any(axis=2) & ~sites.all(axis=2)
@@ -217,7 +217,7 @@ class Samples:
     def fingerprint(self) -> dict[str, Any]:
         """Shape, dtype and checksum of the data; reads all of them once."""
         if self._fingerprint is None:
-            self._fingerprint = _fingerprint_of(self.values)
+            self._fingerprint = checksum(self.values)
         return self._fingerprint
 
     def settings(self) -> dict[str, Any]:
@@ -255,13 +255,6 @@ def _sites(layer: Any) -> tuple[int, int]:
     """(sites, columns of each): columns of a Potts unit are missing together or not at all."""
     states = getattr(layer, "num_states", 1)
     return layer.num_units // states, states
-
-
-def _fingerprint_of(data: Any) -> dict[str, Any]:
-    check = 0
-    for start in range(0, data.shape[0], 4096):
-        check = zlib.crc32(asnumpy(data[start : start + 4096]).tobytes(), check)
-    return {"shape": list(data.shape), "dtype": str(data.dtype), "crc32": check}
 
 
 def watched_rows(rows: Any, stride: int) -> Any:

@@ -19,17 +19,20 @@ Bereux, Decelle, Furtlehner and Seoane, "Fast training and sampling of restricte
 machines", ICLR 2025 (arXiv:2405.15376).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import on, to_device
+from gpugrad.backend.blas_threads import held_to_one, one_blas_thread
+from gpugrad.backend.host_threads import over_spans
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
-from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.samplers import gibbs, multiplications
 from gpugrad.boltzmann.state import State, check_data, check_rng, namespace_for, positive_int
 from gpugrad.boltzmann.swaps import (
     SwapInfo,
@@ -54,6 +57,10 @@ __all__ = [
     "independent_machine",
     "parallel_trajectory_tempering",
 ]
+
+
+PIECE_ROWS = 128
+"""Rows of a product on the host that one thread makes; fewer than 100 take longer each."""
 
 
 def independent_machine(model: BoltzmannMachine, data: Any = None) -> BoltzmannMachine:
@@ -248,12 +255,13 @@ class TrajectoryTempering:
             kind = _Summed if hidden_units_sum_out(model) else _Joint
             rungs: _Rungs = kind(rng, model, state, self.donate)
             tried = 0
-            for sweep in range(state.sweeps + 1, state.sweeps + self.k + 1):
-                first = pairs = 0
-                if sweep % self.swap_every == 0:
-                    first, pairs = swap_pairs(rungs.number, sweep // self.swap_every)
-                    tried += pairs > 0 and first + 2 * pairs == rungs.number
-                rungs.sweep(first, pairs, last=sweep == state.sweeps + self.k)
+            with one_blas_thread(multiplications(model, state.units.num_samples, self.k)):
+                for sweep in range(state.sweeps + 1, state.sweeps + self.k + 1):
+                    first = pairs = 0
+                    if sweep % self.swap_every == 0:
+                        first, pairs = swap_pairs(rungs.number, sweep // self.swap_every)
+                        tried += pairs > 0 and first + 2 * pairs == rungs.number
+                    rungs.sweep(first, pairs, last=sweep == state.sweeps + self.k)
             new = Trajectory(
                 state.machines,
                 State(tuple(rungs.units)),
@@ -324,6 +332,13 @@ class _Rungs:
         raise NotImplementedError
 
 
+def _pieces(rows: slice) -> list[slice]:
+    """Rows in pieces of at most PIECE_ROWS, as equal as they can be."""
+    n = rows.stop - rows.start
+    ends = [rows.start + i * n // -(-n // PIECE_ROWS) for i in range(-(-n // PIECE_ROWS) + 1)]
+    return [slice(*ends) for ends in pairwise(ends)]
+
+
 class _Summed(_Rungs):
     """Two layers: visible states are exchanged, then hidden ones are drawn.
 
@@ -341,9 +356,10 @@ class _Summed(_Rungs):
         ]
         self.mean: Any = None
         self.spare: Any = None
+        self.free: Any = None
 
     def field(self, layer: int, machine: int, units: Any, out: Any) -> None:
-        """The field of the other layer's units (n_chains, ...) under a machine, into `out`."""
+        """The field of rows of the other layer's units under a machine, into `out`."""
         m = self.machines[machine]
         if machine == 0:
             out[...] = m.layers[layer].params.loc if self.spins[layer] else 0
@@ -355,9 +371,31 @@ class _Summed(_Rungs):
 
     def fields(self, layer: int, units: Any, out: Any) -> None:
         """Those of every rung under its own machine."""
-        for r in range(self.number):
-            here = self.rows(r)
-            self.field(layer, r, units[here], out[here])
+
+        def task(rung: int, here: slice) -> None:
+            self.field(layer, rung, units[here], out[here])
+
+        self.on_rows(task, [(r, self.rows(r)) for r in range(self.number)])
+
+    def on_rows(self, task: Callable[[int, slice], None], jobs: list[tuple[int, slice]]) -> None:
+        """Call `task` on the slices of rows of these jobs, with the number that goes with each.
+
+        On the host slices are cut into pieces, the same whatever the number of threads, which two
+        threads share where products have none of their own.
+        """
+        if not isinstance(self.units[0], np.ndarray):
+            for number, here in jobs:
+                task(number, here)
+            return
+        pieces = [(number, piece) for number, here in jobs for piece in _pieces(here)]
+
+        def span(start: int, stop: int) -> None:
+            for number, piece in pieces[start:stop]:
+                task(number, piece)
+
+        each = PIECE_ROWS * self.model.layers[0].num_units
+        threads = None if held_to_one() else 1
+        over_spans(span, len(pieces), values_each=each, threads=threads)
 
     def draw(self, layer: int, field: Any) -> None:
         """Samples of a layer on all rungs, over the fields on it."""
@@ -379,7 +417,10 @@ class _Summed(_Rungs):
         self.fields(0, h, v)
         self.draw(0, v)
         if pairs:
-            v, h = self.units = self.swapped(v, first, pairs)
+            source = self.swapped(first, pairs)
+            if last:  # else they are drawn anew before anybody looks
+                self.units[0] = v[source]
+            h = self.units[1]
         else:
             self.fields(1, v, h)
         if last:
@@ -388,32 +429,49 @@ class _Summed(_Rungs):
             self.mean = layer.draw(h[top], sample=False, mean=True, params=params)[1]
         self.draw(1, h)
 
-    def swapped(self, v: Any, first: int, pairs: int) -> list[Any]:
-        """Visible states and the fields on the hidden units after an exchange."""
+    def swapped(self, first: int, pairs: int) -> Any:
+        """Decide on exchanges, and put the fields after them in place of the hidden units.
+
+        Returns the row that each row's visible state comes from.
+        """
+        v, h = self.units
         xp, n, last = self.xp, v.shape[0], first + 2 * pairs
-        width = self.model.layers[1].num_units
         if self.spare is None:
-            self.spare = xp.empty((2, n, width), dtype=v.dtype)
-        # under the lower and under the upper machine of the row's pair
-        lower, upper = self.spare
-        for rung in (*range(first), *range(last, self.number)):
-            self.field(1, rung, v[self.rows(rung)], lower[self.rows(rung)])
-        gains = []
-        for rung in range(first, last, 2):
-            here = slice(rung * self.chains, (rung + 2) * self.chains)
-            free = []
-            for machine, phi in ((rung, lower[here]), (rung + 1, upper[here])):
-                # the rows of both rungs at once: one product of twice the height
-                self.field(1, machine, v[here], phi)
+            self.spare = xp.empty((2 * n, h.shape[1]), dtype=v.dtype)
+            self.free = xp.zeros(2 * n, dtype="float64")
+        # under the lower and, from row n on, under the upper machine of the row's pair
+        spare, free = self.spare, self.free
+
+        def task(job: int, here: slice) -> None:
+            upper, machine = divmod(job, self.number)
+            there = slice(here.start + upper * n, here.stop + upper * n)
+            self.field(1, machine, v[here], spare[there])
+            if first <= machine < last:
                 energy = row_energy(self.machines[machine].layers[0], v[here])
-                free.append(energy - self.log_partition(machine, phi))
-            change = free[0] - free[1]
-            gains += [change[: self.chains], -change[self.chains :]]
-        source = self.swap(xp.stack(gains), first)
+                free[there] = energy - self.log_partition(machine, spare[there])
+
+        jobs = [(r, self.rows(r)) for r in (*range(first), *range(last, self.number))]
+        for rung in range(first, last, 2):
+            # the rows of both rungs at once: one product of twice the height
+            both = slice(rung * self.chains, (rung + 2) * self.chains)
+            jobs += [(rung, both), (self.number + rung + 1, both)]
+        self.on_rows(task, jobs)
+        gain = (free[:n] - free[n:]).reshape(self.number, self.chains)[first:last]
+        gain[1::2] *= -1
+        source = self.swap(gain, first)
         under = xp.zeros((self.number, 1), dtype=source.dtype)
         under[first + 1 : last : 2] = n
         index = (source.reshape(self.number, self.chains) + under).reshape(-1)
-        return [v[source], self.spare.reshape(2 * n, width)[index]]
+        if not isinstance(h, np.ndarray):
+            self.units[1] = spare[index]
+            return source
+
+        def gather(start: int, stop: int) -> None:
+            # "raise" would make a copy
+            np.take(spare, index[start:stop], axis=0, out=h[start:stop], mode="clip")
+
+        over_spans(gather, n, values_each=h.shape[1])
+        return source
 
     def expected(self) -> State:
         return State((self.units[0][self.rows(self.number - 1)], self.mean))
@@ -520,7 +578,7 @@ def parallel_trajectory_tempering(
     return TrajectoryTempering(
         positive_int(function, "k", k),
         positive_int(function, "swap_every", swap_every),
-        threshold,
+        None if threshold is None else float(threshold),
         positive_int(function, "window", window),
         max_machines,
         ladder,

@@ -17,6 +17,7 @@ from gpugrad.errors import (
     DataError,
     DeviceMismatchError,
     DeviceNotAvailableError,
+    DistributedError,
     DivergenceError,
     KernelError,
     ModelFileError,
@@ -30,6 +31,7 @@ NAMED_ERRORS = (
     DataError,
     DeviceMismatchError,
     DeviceNotAvailableError,
+    DistributedError,
     DivergenceError,
     KernelError,
     ModelFileError,
@@ -50,12 +52,21 @@ app = typer.Typer(
 )
 
 
-def out() -> Console:
+def out(link: Any = None) -> Console:
     """A console on what stdout is now: tests and pipes exchange it.
 
     What is printed is text, not markup: a path may hold [brackets] or :colons:.
+
+    Parameters
+    ----------
+    link : Communicator, optional
+        To the other processes of a job, of which the first one prints, and that in plain lines:
+        what looks like a terminal to it is its launcher.
     """
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    how: dict[str, Any] = {}
+    if link is not None:
+        how = {"quiet": link.rank > 0, "force_terminal": False}
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, **how)
 
 
 def version() -> str:
@@ -123,6 +134,6 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def run() -> None:
     """Run the command with the process's arguments."""
     # imported here: each module registers its subcommand
-    from gpugrad.cli import evaluate, info, sample, train  # noqa: F401
+    from gpugrad.cli import evaluate, exchange, info, sample, train  # noqa: F401
 
     app()

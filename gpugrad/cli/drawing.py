@@ -9,6 +9,7 @@ from gpugrad.boltzmann.layers import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.pictures import draw_samples, image_shape
 from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.sharded import ShardedPhases
 from gpugrad.boltzmann.state import State
 
 __all__ = [
@@ -44,6 +45,8 @@ def joint_states(model: BoltzmannMachine, visible: Any, rng: Generator) -> State
 def last_chains(trainer: Trainer, n: int, rng: Generator) -> State:
     """The chains that a trainer ends with; those of methods without chains start at data.
 
+    Of several ranks all call it.
+
     Parameters
     ----------
     trainer : Trainer
@@ -56,6 +59,8 @@ def last_chains(trainer: Trainer, n: int, rng: Generator) -> State:
     with on(model.device):
         if trainer.method == "cd":  # its chains are as many as the last batch had samples
             return joint_states(model, trainer.watched[:n].copy(), rng)
+        if isinstance(phases, ShardedPhases):
+            state = phases.chains()
         if state is not None:
             return State(tuple(None if x is None else x[:n].copy() for x in state.cold))
         hidden = getattr(phases, "hidden", None)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.checkpoint import checkpoint_info, load_model, model_info
+from gpugrad.boltzmann.communicator import Serial
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition import (
     Estimate,
@@ -28,12 +29,12 @@ from gpugrad.cli.app import command, out
 from gpugrad.cli.data import likelihood_label, own_data, read, split_of, test_of
 from gpugrad.cli.machine import import_units, unit_of
 from gpugrad.cli.progress import stage
-from gpugrad.cli.settings import THRESHOLD_HELP
+from gpugrad.cli.ranks import one_voice
+from gpugrad.cli.settings import MODULE_HELP, THRESHOLD_HELP
+from gpugrad.distributed import agreed, connect, rank_device
 from gpugrad.errors import DataError, ModelFileError, ParameterError
 
-__all__ = ["MODULE_HELP", "check_annealing", "evaluate", "measure", "model_path", "tell"]
-
-MODULE_HELP = "Python module or .py file to import first: units of your own."
+__all__ = ["check_annealing", "evaluate", "measure", "model_path", "tell"]
 
 
 def model_path(path: Path) -> Path:
@@ -96,6 +97,8 @@ def measure(
     console: Console,
     name: str,
     split: str,
+    shards: int | None = None,
+    communicator: Any = None,
 ) -> dict[str, Any]:
     """log Z and mean log-likelihood of data, in a dictionary that JSON can hold.
 
@@ -116,6 +119,8 @@ def measure(
     console : Console
     name, split : str
         The data and what they were to the training, as `split_of` says; kept in the result.
+    shards, communicator
+        Of the annealing, as `ais` takes them.
     """
     start = time.monotonic()
     test = check_data(model, test, function="evaluate", support=True)
@@ -126,6 +131,7 @@ def measure(
         found |= {"method": "exact", "log_z": log_z, **_likelihood(model, test, log_z)}
         found["seconds"] = round(time.monotonic() - start, 2)
         return found
+    ranks: dict[str, Any] = {"shards": shards, "communicator": communicator}
     picked = np.sort(rng.split("test samples").permutation(test.shape[0])[:chains])
     with stage(console, "annealing up (AIS)") as progress:
         optimistic = ais(
@@ -135,6 +141,7 @@ def measure(
             n_chains=chains,
             data=base,
             progress=progress,
+            **ranks,
         )
     with stage(console, "annealing down (RAISE)") as progress:
         conservative = raise_(
@@ -144,6 +151,7 @@ def measure(
             n_temperatures=temperatures,
             data=base,
             progress=progress,
+            **ranks,
         )
     found |= {"method": "annealing", "temperatures": temperatures, "chains": chains}
     for side, estimate in (("optimistic", optimistic), ("conservative", conservative)):
@@ -230,37 +238,46 @@ def evaluate(
         bool, typer.Option("--json", help="Print one line of JSON instead.")
     ] = False,
 ) -> None:
-    """Estimate log Z and the mean log-likelihood of data: the run's test set, or what is given."""
-    console = out()
-    import_units("evaluate", module)
-    path = model_path(model)
-    machine = load_model(path, device=device)
-    trained = model_info(path).get("metadata", {}).get("settings", {})
-    if data is None and not trained:
-        raise ParameterError(f"evaluate: {path} does not name its data, expected an argument DATA")
-    unit = unit_of(machine.layers[0])
-    if data is None:
-        name, _, test = own_data(trained, unit)
-    else:
-        name, split = test_of(data, None)
-        test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
-    check_annealing("evaluate", machine, test, temperatures, ("chains", chains))
-    base = test
-    if name == "mnist":
-        base = read(name, unit=unit)
-    found = measure(
-        machine,
-        test,
-        base,
-        Generator(seed),
-        temperatures=temperatures,
-        chains=chains,
-        console=console,
-        name=name,
-        split=split_of(name, trained),
-    )
-    if json_output:
+    """Estimate log Z and the mean log-likelihood of data: the run's test set, or what is given.
+
+    Processes that mpirun or srun has started share the chains.
+    """
+    link = connect(device=device)
+    with one_voice(link):
+        console = out(link)
+        with agreed(Serial() if link is None else link):
+            import_units("evaluate", module)
+            path = model_path(model)
+            machine = load_model(path, device=rank_device(device, link))
+            trained = model_info(path).get("metadata", {}).get("settings", {})
+            if data is None and not trained:
+                raise ParameterError(
+                    f"evaluate: {path} does not name its data, expected an argument DATA"
+                )
+            unit = unit_of(machine.layers[0])
+            if data is None:
+                name, _, test = own_data(trained, unit)
+            else:
+                name, split = test_of(data, None)
+                test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)
+            check_annealing("evaluate", machine, test, temperatures, ("chains", chains))
+            base = read(name, unit=unit) if name == "mnist" else test
+        found = measure(
+            machine,
+            test,
+            base,
+            Generator(seed),
+            temperatures=temperatures,
+            chains=chains,
+            console=console,
+            name=name,
+            split=split_of(name, trained),
+            communicator=link,
+        )
+        if link is not None:
+            link.leave()
+    if json_output and not console.quiet:
         typer.echo(json.dumps(found))
-        return
-    console.print(f"{machine!r}, data {name}")
-    tell(console, found)
+    elif not json_output:
+        console.print(f"{machine!r}, data {name}")
+        tell(console, found)

@@ -12,10 +12,10 @@ from gpugrad.backend.array_module import asnumpy, current_device, describe_devic
 from gpugrad.boltzmann.checkpoint import load_model, model_info
 from gpugrad.cli.app import command, out, version
 from gpugrad.cli.data import split_of, test_of
-from gpugrad.cli.evaluate import MODULE_HELP, model_path, tell
+from gpugrad.cli.evaluate import model_path, tell
 from gpugrad.cli.machine import import_units
 from gpugrad.cli.progress import figures
-from gpugrad.cli.settings import DEFAULTS
+from gpugrad.cli.settings import DEFAULTS, MODULE_HELP
 from gpugrad.errors import DeviceNotAvailableError, KernelError, ParameterError
 
 __all__ = ["info"]

@@ -12,11 +12,13 @@ SAME = (
     "l1", "l2", "lateral", "log_penalty", "max_machines", "mean_field_steps", "method", "min_gain",
     "min_probability", "missing", "momentum", "n", "optimizer", "patience", "pretrain",
     "pretrain_rate", "ptt_threshold", "ptt_window", "random_seeds", "rungs", "sample_weight",
-    "seed", "sparsity_layer", "sparsity_strength", "sparsity_target", "stream_block",
+    "seed", "shards", "sparsity_layer", "sparsity_strength", "sparsity_target", "stream_block",
     "stream_blocks", "swap_every", "sweeps", "tap_order", "temperatures", "threshold",
     "validation", "visible_units",
 )  # fmt: skip
 OTHERS = {
+    "connect: kind": "communicator",
+    "distributed: timeout": "rank-timeout",
     "every_seconds": "checkpoint-seconds",
     "final": "final-rate",
     "n_chains": "chains",

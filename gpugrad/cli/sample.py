@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from gpugrad.atomic_file import write_atomically
 from gpugrad.backend.array_module import asnumpy, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets
@@ -18,9 +19,9 @@ from gpugrad.boltzmann.state import State, check_data, positive_int
 from gpugrad.cli.app import command, out
 from gpugrad.cli.data import own_data, read, test_of
 from gpugrad.cli.drawing import draw_states, joint_states, pixels, visible_means
-from gpugrad.cli.evaluate import MODULE_HELP, model_path
+from gpugrad.cli.evaluate import model_path
 from gpugrad.cli.machine import import_units, unit_of
-from gpugrad.cli.settings import THRESHOLD_HELP, parse_shape
+from gpugrad.cli.settings import MODULE_HELP, THRESHOLD_HELP, parse_shape
 from gpugrad.errors import DataError, ParameterError
 
 __all__ = ["clamp_mask_of", "draw", "sample"]
@@ -189,9 +190,9 @@ def sample(
         visible = state.visible
         states = asnumpy(layer.labels(visible) if isinstance(layer, PottsLayer) else visible)
         if output.suffix == ".npy":
-            np.save(output, states)
+            write_atomically(output, lambda file: np.save(file, states))
         else:
-            np.savez_compressed(output, data=states)
+            write_atomically(output, lambda file: np.savez_compressed(file, data=states))
     out().print(f"{n} samples in {output}{held_at}")
 
 

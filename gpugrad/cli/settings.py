@@ -35,6 +35,7 @@ DATA, MACHINE, START = "Data", "Machine", "First parameters and pre-training"
 METHOD, TEMPERING, TAP = "Method", "Parallel tempering (pt, ptt)", "TAP free energy (tap)"
 STEPS, PENALTIES = "Steps", "Penalties and constraints"
 EARLY, RUN, LIKELIHOOD = "Early stopping", "Run", "Likelihood at the end"
+RANKS = "Several processes (mpirun, srun)"
 
 
 def _in(panel: str, help: str, *names: str) -> Any:
@@ -202,6 +203,20 @@ class TrainSettings:
     device: Annotated[Text, _in(RUN, "cpu, cuda, cuda:1.")] = None
     output: Annotated[str, _in(RUN, "The folder of this run.", "--output", "-o")] = "runs/train"
     checkpoint_seconds: Annotated[float, _in(RUN, "Between two checkpoints.")] = 30.0
+    tensorboard: Annotated[
+        bool, _in(RUN, "Log for TensorBoard too, in the folder's subfolder tensorboard.")
+    ] = False
+
+    shards: Annotated[
+        Count,
+        _in(RANKS, "Parts that batch and chains are cut into; 8 with several ranks, else none."),
+    ] = None
+    communicator: Annotated[
+        str, _in(RANKS, "auto (looks for mpirun and srun), none, mpi or nccl (one GPU a rank).")
+    ] = "auto"
+    rank_timeout: Annotated[
+        float, _in(RANKS, "Seconds that a rank waits for the others before it ends the job.")
+    ] = 600.0
 
     evaluate: Annotated[
         bool, _in(LIKELIHOOD, "Measure the log-likelihood: of --test if given.")

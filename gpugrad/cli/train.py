@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from gpugrad.atomic_file import remove_leftovers, write_atomically
-from gpugrad.backend.array_module import current_device, on, parse_device
+from gpugrad.backend.array_module import on
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets, schedules
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
 from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
+from gpugrad.boltzmann.communicator import Communicator, Serial, check_ranks, shards_of
 from gpugrad.boltzmann.fit import Trainer
+from gpugrad.boltzmann.logs import TensorBoard
 from gpugrad.boltzmann.pictures import draw_curve, draw_filters, image_shape
 from gpugrad.boltzmann.pretrain import pretrain
 from gpugrad.boltzmann.samplers import gibbs
@@ -43,6 +45,7 @@ from gpugrad.cli.machine import (
 )
 from gpugrad.cli.messages import for_options
 from gpugrad.cli.progress import TrainingProgress, clock
+from gpugrad.cli.ranks import one_voice
 from gpugrad.cli.settings import (
     TrainSettings,
     from_folder,
@@ -51,14 +54,24 @@ from gpugrad.cli.settings import (
     updated,
     with_settings,
 )
-from gpugrad.cli.trainers import check_relevance, early_stopping, method_of, optimizer_of, sweeps
+from gpugrad.cli.trainers import (
+    annealed_by,
+    check_relevance,
+    early_stopping,
+    method_of,
+    optimizer_of,
+    sweeps,
+)
+from gpugrad.distributed import agreed, connect, rank_device
 from gpugrad.errors import CheckpointError, DataError, DivergenceError, ParameterError
 
 __all__ = ["build", "run_training", "train"]
 
+PRETRAINING = "pretrain.safetensors"
 WRITTEN = (
     "settings.json",
     "checkpoint.safetensors",
+    PRETRAINING,
     "model.safetensors",
     "model.json",
     "log.jsonl",
@@ -66,6 +79,7 @@ WRITTEN = (
     "samples.png",
     "curve.png",
 )
+BOARD = "tensorboard"
 SAMPLE_SWEEPS = 1000
 NOT_SETTINGS = {"recipe", "resume", "overwrite"}
 
@@ -108,20 +122,31 @@ def train(
         before = from_folder(folder / "settings.json")
         settings = updated(settings, before, f"{folder}/settings.json")
     settings = updated(settings, given, "train")
-    status = run_training(settings, out(), resume=resume, overwrite=overwrite)
+    link = connect(settings.communicator, device=settings.device, timeout=settings.rank_timeout)
+    with one_voice(link, f"; `gpugrad train --resume --output {folder}` goes on"):
+        how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "link": link}
+        status = run_training(settings, out(link), **how)
+        if link is not None:
+            link.leave()
     if status:
         raise typer.Exit(status)
 
 
-def build(settings: TrainSettings) -> tuple[Trainer, Any]:
+def build(settings: TrainSettings, link: Any = None) -> tuple[Trainer, Any]:
     """A trainer by the settings, and the data of the final likelihood; nothing is written.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    link : MPICommunicator, optional
+        To the other processes of the job; nothing is said to them yet.
 
     Raises
     ------
     DataError, ParameterError, DeviceNotAvailableError
         Whatever is wrong with the settings or the data.
     """
-    place = current_device() if settings.device is None else parse_device(settings.device)
+    place = rank_device(settings.device, link)
     if settings.dtype not in ("float16", "float32", "float64"):
         raise ParameterError(
             f"train: dtype is {settings.dtype!r}, expected float16, float32 or float64"
@@ -160,10 +185,12 @@ def build(settings: TrainSettings) -> tuple[Trainer, Any]:
             sparsity=sparsity_of(settings),
             mean_field_steps=settings.mean_field_steps,
             rng=rng,
+            shards=settings.shards,
+            communicator=link,
         )
-    for warning in told:
+    for warning in told if link is None or link.rank == 0 else ():
         typer.echo(f"gpugrad: warning: {for_options('train', str(warning.message))}", err=True)
-    stopping = early_stopping(settings, model, validation, _base_of(trainer))
+    stopping = early_stopping(settings, model, validation, _base_of(trainer), annealed_by(trainer))
     trainer.callbacks = [] if stopping is None else [stopping]
     held_out = _held_out(settings, trainer) if settings.evaluate else None
     chains = ("annealed_chains", settings.annealed_chains)
@@ -295,29 +322,43 @@ def _check_seed(trainer: Trainer, settings: TrainSettings, folder: Path) -> None
 
 
 def run_training(
-    settings: TrainSettings, console: Console, *, resume: bool = False, overwrite: bool = False
+    settings: TrainSettings,
+    console: Console,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    link: Any = None,
 ) -> int:
-    """Train by the settings and write everything; returns the exit status."""
+    """Train by the settings and write everything; returns the exit status.
+
+    Of several ranks, linked by `link`, the first one writes.
+    """
     folder = Path(settings.output)
-    _prepare(folder, resume=resume, overwrite=overwrite)
-    trainer, held_out = build(settings)
+    # kept in the folder: whatever goes on from there, a single process too, takes as many
+    settings = replace(settings, shards=shards_of("train", settings.shards, link))
+    communicator: Communicator = Serial() if link is None else link
+    first = communicator.rank == 0
+    check_ranks(communicator, "train", {**asdict(settings), "device": None})
     checkpoint = folder / "checkpoint.safetensors"
-    going_on = resume and checkpoint.exists()
-    if going_on:
-        trainer.load_state_dict(*load_checkpoint(checkpoint))
-        _check_seed(trainer, settings, folder)
-    # checked before anything is written
-    writer = CheckpointWriter(checkpoint, settings.checkpoint_seconds)
-    stopper = StopOnSignal()
-    folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        for name in WRITTEN:
-            (folder / name).unlink(missing_ok=True)
-    remove_leftovers(folder / "settings.json")
-    write_atomically(folder / "settings.json", settings.to_json())
+    with agreed(communicator):
+        _prepare(folder, resume=resume, overwrite=overwrite)
+        trainer, held_out = build(settings, link)
+        going_on = resume and checkpoint.exists()
+        if going_on:
+            trainer.load_state_dict(*load_checkpoint(checkpoint))
+            _check_seed(trainer, settings, folder)
+        # checked before anything is written
+        writer = CheckpointWriter(checkpoint, settings.checkpoint_seconds)
+        board = _tensorboard(settings, folder)
+        stopper = StopOnSignal()
+    trainer.check_ranks()
+    with agreed(communicator):
+        if first:
+            _clear(settings, folder, overwrite=overwrite)
+    ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     console.print(
         f"{trainer.model!r} on {trainer.n_samples:,} samples of {settings.data}: "
-        f"{_method(settings)}, {trainer.epochs} epochs of {trainer.n_batches} updates"
+        f"{_method(settings)}, {trainer.epochs} epochs of {trainer.n_batches} updates{ranks}"
         + (f"; going on at step {trainer.step:,}" if going_on else "")
     )
     if settings.pretrain and not going_on:
@@ -328,6 +369,7 @@ def run_training(
         writer,
         *trainer.callbacks,
         JsonLines(folder / "log.jsonl"),
+        *(board if first else ()),
         TrainingProgress(console),
     ]
     try:
@@ -336,6 +378,8 @@ def run_training(
         raise DivergenceError(
             f"{error}; the last good state is in {checkpoint}; --overwrite starts anew"
         ) from error
+    if first:
+        (folder / PRETRAINING).unlink(missing_ok=True)  # the checkpoint holds all of it by now
     if stopper.signal is not None and not trainer.finished:
         console.print(
             f"stopped at step {trainer.step:,}; `gpugrad train --resume --output {folder}` goes on"
@@ -345,6 +389,26 @@ def run_training(
         console.print(f"no gain any more: stopped early, after epoch {trainer.epoch}")
     _finish(trainer, held_out, settings, folder, console)
     return 0
+
+
+def _clear(settings: TrainSettings, folder: Path, *, overwrite: bool) -> None:
+    """Make the folder, remove what an earlier run left, and leave the settings in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for name in WRITTEN:
+            (folder / name).unlink(missing_ok=True)
+        for events in (folder / BOARD).glob("events.out.tfevents.*"):
+            events.unlink()
+    remove_leftovers(folder / "settings.json")
+    write_atomically(folder / "settings.json", settings.to_json())
+
+
+def _tensorboard(settings: TrainSettings, folder: Path) -> list[TensorBoard]:
+    """The callback, with filters and histograms twenty times in the run; none if not asked for."""
+    if not settings.tensorboard:
+        return []
+    shape, every = parse_shape(settings.image_shape), max(1, settings.epochs // 20)
+    return [TensorBoard(folder / BOARD, details_every=every, shape=shape)]
 
 
 def _pretrain(trainer: Trainer, settings: TrainSettings, console: Console) -> None:
@@ -363,6 +427,7 @@ def _pretrain(trainer: Trainer, settings: TrainSettings, console: Console) -> No
         learning_rate=settings.pretrain_rate,
         start=False,
         progress=told,
+        checkpoint=None if trainer.communicator.rank else Path(settings.output) / PRETRAINING,
     )
 
 
@@ -374,6 +439,8 @@ def _method(settings: TrainSettings) -> str:
 
 
 def _save(trainer: Trainer, settings: TrainSettings, folder: Path, evaluation: Any) -> None:
+    if trainer.communicator.rank:
+        return
     metadata = {
         "settings": asdict(settings),
         "history": trainer.history,
@@ -410,6 +477,7 @@ def _finish(
             console=console,
             name=name,
             split=split,
+            **annealed_by(trainer),
         )
         _save(trainer, settings, folder, found)
     _draw(trainer, settings, folder, rng.split("samples"), found, likelihood_label(split))
@@ -427,15 +495,17 @@ def _draw(
     label: str,
 ) -> None:
     model, shape = trainer.model, parse_shape(settings.image_shape)
-    draw_filters(model, folder / "filters.png", shape=shape)
     number = sample_sweeps(model, SAMPLE_SWEEPS)
     with on(model.device):
         chains = last_chains(trainer, 100, rng)
+        if trainer.communicator.rank:
+            return
         state, _ = gibbs(number)(rng, model, chains)
         visible = visible_means(model, state)
     title = f"{visible.shape[0]} chains, {number:,} Gibbs sweeps after training"
     if visible is not state.visible:
         title += ", P(v | h)"
+    draw_filters(model, folder / "filters.png", shape=shape)
     draw_states(model, visible, folder / "samples.png", shape=shape, title=title)
     likelihood = None
     if found is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import optimizers
 from gpugrad.boltzmann.callbacks import EarlyStopping
+from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition import ais, exact_log_partition, is_enumerable, likelihood_bounds
 from gpugrad.boltzmann.state import check_data, positive_int
@@ -19,7 +20,15 @@ from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
 from gpugrad.cli.settings import DEFAULTS, TrainSettings
 from gpugrad.errors import ParameterError
 
-__all__ = ["METHODS", "check_relevance", "early_stopping", "method_of", "optimizer_of", "sweeps"]
+__all__ = [
+    "METHODS",
+    "annealed_by",
+    "check_relevance",
+    "early_stopping",
+    "method_of",
+    "optimizer_of",
+    "sweeps",
+]
 
 METHODS = ("pcd", "cd", "pt", "ptt", "tap")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam")
@@ -178,8 +187,19 @@ def _bounded(model: BoltzmannMachine) -> bool:
 # ---- early stopping
 
 
+def annealed_by(trainer: Trainer) -> dict[str, Any]:
+    """Who shares the annealing of a trainer's machine: what `ais` takes as shards and link."""
+    if trainer.shards is None:
+        return {}
+    return {"shards": trainer.shards, "communicator": trainer.communicator}
+
+
 def early_stopping(
-    settings: TrainSettings, model: BoltzmannMachine, held_out: Any, base: Any
+    settings: TrainSettings,
+    model: BoltzmannMachine,
+    held_out: Any,
+    base: Any,
+    annealed: Mapping[str, Any],
 ) -> EarlyStopping | None:
     """The callback that watches the log-likelihood of samples that are not trained on.
 
@@ -190,6 +210,8 @@ def early_stopping(
     held_out : array (num_samples, num_visible), or None
     base : array (num_samples, num_visible)
         Data whose means the base machine of the annealing takes.
+    annealed : dict
+        What `annealed_by` found.
     """
     if settings.patience is None:
         return None
@@ -214,7 +236,8 @@ def early_stopping(
         if exact:
             log_z = exact_log_partition(machine)
         else:
-            log_z = ais(machine, rng, n_temperatures=n, n_chains=ESTIMATE_CHAINS, data=base).log_z
+            how = {"n_temperatures": n, "n_chains": ESTIMATE_CHAINS, "data": base, **annealed}
+            log_z = ais(machine, rng, **how).log_z
         return float(np.mean(likelihood_bounds(machine, held_out, log_z)))
 
     return EarlyStopping(

@@ -180,6 +180,8 @@ def hard_tanh(
     ------
     TypeError
         A bound is not a real number.
+    ValueError
+        A bound is an array of several elements.
     """
     lower = number("hard_tanh", "lower_bound", lower_bound)
     upper = number("hard_tanh", "upper_bound", upper_bound)
@@ -384,7 +386,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, constant: bool | None = None) -> T
 
 
 def logsoftmax(x: ArrayLike, axis: Axis = -1, *, constant: bool | None = None) -> Tensor:
-    """The logarithm of the softmax, x - log(sum(exp(x))) over `axis`; parameters as `softmax`.
+    """The logarithm of the softmax, x - log(sum(exp(x))) over `axis`.
 
     It is finite wherever `x` is, also where the softmax itself underflows to 0.
 

@@ -10,13 +10,10 @@ from gpugrad.errors import explain
 from gpugrad.tensor import Tensor
 
 __all__ = [
-    "CONSTANT_ONLY",
-    "QUESTIONS",
     "all",
     "any",
     "argmax",
     "argmin",
-    "array_answer",
     "equal",
     "greater",
     "greater_equal",
@@ -65,15 +62,15 @@ CONSTANT_ONLY = (
 )
 
 
-def raw(x: Any) -> Any:
+def raw_of(x: Any) -> Any:
     """The array of a tensor; anything else as it is."""
     return x.data if isinstance(x, Tensor) else x
 
 
 def array_answer(name: str, *xs: Any, **options: Any) -> Any:
     """NumPy's or CuPy's function `name` of the tensors' arrays."""
-    values = [raw(x) for x in xs]
-    options = {k: raw(v) for k, v in options.items() if v is not None}
+    values = [raw_of(x) for x in xs]
+    options = {k: raw_of(v) for k, v in options.items() if v is not None}
     function = getattr(namespace_of(check_same_device(name, *values)), name)
     try:
         return function(*values, **options)

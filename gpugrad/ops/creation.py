@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gpugrad.backend.array_module import asnumpy as array_asnumpy
 from gpugrad.backend.array_module import get_array_module, module_for, on, to_device
 from gpugrad.errors import composite, explain
 from gpugrad.graph.vertex import leaf
+from gpugrad.ops.comparison import raw_of
 from gpugrad.tensor import Tensor, as_operand, resolve_constant, wrap
 
 __all__ = [
@@ -95,15 +97,13 @@ def astensor(t: Any, dtype: Any = None, *, constant: bool | None = None) -> Tens
 
 def asarray(a: Any, dtype: Any = None, order: Any = None) -> Any:
     """The array of a tensor, or `a` as an array: NumPy's or CuPy's, without leaving its device."""
-    data = a.data if isinstance(a, Tensor) else a
+    data = raw_of(a)
     return get_array_module(data).asarray(data, dtype=dtype, order=order)
 
 
 def asnumpy(a: Any) -> np.ndarray:
     """The data of a tensor or array on the host, copied there if they are on a GPU."""
-    from gpugrad.backend.array_module import asnumpy as array_asnumpy
-
-    return array_asnumpy(a.data if isinstance(a, Tensor) else a)
+    return array_asnumpy(raw_of(a))
 
 
 def _number(function: str, x: Any) -> Any:

@@ -35,8 +35,9 @@ from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import composite
 from gpugrad.graph.op import operation
+from gpugrad.ops.comparison import raw_of
 from gpugrad.ops.indexing import getitem
-from gpugrad.ops.matrices import as_matrices, as_square, raw_of, rounding, transposed
+from gpugrad.ops.matrices import as_matrices, as_square, rounding, transposed
 from gpugrad.ops.shaping import swapaxes
 from gpugrad.tensor import Tensor
 
@@ -253,8 +254,7 @@ def SVD(xp: Any, x: Any) -> Any:
     return _stacked(xp, u, s, xp.swapaxes(vh, -1, -2))
 
 
-def _svd(function: str, a: Any, constant: bool | None) -> SVDResult:
-    a = as_matrices(function, a)
+def _svd(a: Tensor, constant: bool | None) -> SVDResult:
     m = a.shape[-2]
     packed = apply(SVD, (a,), constant=constant)
     v = getitem(packed, (..., slice(m + 1, None), slice(None)))
@@ -304,7 +304,7 @@ def svd(
     """
     a = as_matrices("svd", a)
     if not compute_uv:
-        return _svd("svd", a, constant).S
+        return _svd(a, constant).S
     if full_matrices and a.shape[-1] != a.shape[-2]:
         if not (a.constant or constant):
             raise NotImplementedError(
@@ -313,12 +313,12 @@ def svd(
             )
         parts = namespace_of(get_array_module(a.data)).svd(a.data)
         return SVDResult(*(Tensor(x, constant=True, copy=False) for x in parts))
-    return _svd("svd", a, constant)
+    return _svd(a, constant)
 
 
 def svdvals(x: Any, /, *, constant: bool | None = None) -> Tensor:
     """The singular values of matrices, descending; see `svd`."""
-    return _svd("svdvals", x, constant).S
+    return _svd(as_matrices("svdvals", x), constant).S
 
 
 def _qr_tall(xp: Any, q: Any, r: Any, gq: Any, gr: Any) -> Any:

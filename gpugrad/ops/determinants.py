@@ -10,8 +10,9 @@ from gpugrad.apply import apply
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.graph.op import operation
+from gpugrad.ops.comparison import raw_of
 from gpugrad.ops.indexing import GETITEM, getitem
-from gpugrad.ops.matrices import as_square, raw_of, rounding, transposed
+from gpugrad.ops.matrices import as_square, rounding, transposed
 from gpugrad.tensor import Tensor
 
 __all__ = ["det", "slogdet"]
@@ -95,7 +96,7 @@ def _singular_cofactors(xp: Any, x: Any) -> Any:
     return transposed(xp, adjugate)
 
 
-def _is_singular(y: Any, x: Any, inverse: Any) -> bool:
+def _is_singular(x: Any, inverse: Any) -> bool:
     """Whether an inverse is too wrong to make cofactors from."""
     raw = namespace_of(get_array_module(x))
     x, inverse = raw.absolute(x), raw.absolute(inverse)
@@ -113,7 +114,7 @@ def _det_rule(xp: Any, g: Any, y: Any, x: Any) -> Any:
         return g * _small_cofactors(xp, x)
     if bool(raw.all(raw_of(y) != 0)):
         inverse = xp.inv(x)
-        if not _is_singular(raw_of(y), value, raw_of(inverse)):
+        if not _is_singular(value, raw_of(inverse)):
             return g * xp.expand_dims(y, (-2, -1)) * transposed(xp, inverse)
     if not bool(raw.all(raw.isfinite(value))):
         return g * value * np.nan

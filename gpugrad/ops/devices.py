@@ -11,7 +11,8 @@ from gpugrad.graph.op import operation
 from gpugrad.graph.sweep import expect_several_devices
 from gpugrad.graph.vertex import leaf
 from gpugrad.state import TRACKING
-from gpugrad.tensor import Tensor, extend, vertex_of, wrap
+from gpugrad.tensor import Tensor, wrap
+from gpugrad.views import extend, vertex_of
 
 __all__ = ["to_device"]
 

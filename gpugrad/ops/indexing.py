@@ -12,7 +12,8 @@ from gpugrad.backend.array_module import get_array_module
 from gpugrad.errors import composite
 from gpugrad.graph.op import operation
 from gpugrad.mutation import PUT_VIEW, raw_index
-from gpugrad.ops.shaping import as_tensor, moveaxis, ravel, transpose
+from gpugrad.ops.comparison import raw_of
+from gpugrad.ops.shaping import as_tensor, lined, moveaxis, ravel, transpose
 from gpugrad.tensor import Tensor
 
 __all__ = [
@@ -103,12 +104,12 @@ def where(condition: Any, x: Any = None, y: Any = None, *, constant: bool | None
 # ------------------------------------------------------------------------------- by lists of places
 
 
-def _raw_places(function: str, indices: Any, like: Any) -> Any:
-    """`indices` as an array of integers beside `like`."""
-    indices = indices.data if isinstance(indices, Tensor) else indices
+def raw_places(indices: Any, like: Any) -> Any:
+    """`indices` as an array beside `like`."""
+    indices = raw_of(indices)
     if not hasattr(indices, "dtype"):
         indices = get_array_module(like).asarray(indices)
-        if not indices.size:
+        if not indices.size:  # an empty list says nothing of its type
             indices = indices.astype(np.intp)
     return indices
 
@@ -151,11 +152,9 @@ def take(
     """
     if out is not None:
         raise TypeError("take: got out, which is not supported; assign the result")
-    x = as_tensor("take", a)
-    if axis is None or not x.ndim:
-        x, axis = ravel(x), 0 if axis is None else axis
+    x, axis = lined("take", a, axis)
     axis = normalize_axis_index(axis, x.ndim, "take")
-    places = _raw_places("take", indices, x.data)
+    places = raw_places(indices, x.data)
     if places.dtype.kind == "b":
         places = places.astype(np.intp)
     if places.dtype.kind not in "iu":
@@ -212,7 +211,7 @@ def take_along_axis(
     if axis is None:
         x, axis = ravel(x), 0
     data = x.data
-    places = _raw_places("take_along_axis", indices, data)
+    places = raw_places(indices, data)
     if places.dtype.kind not in "iu":
         raise IndexError(f"take_along_axis: indices have dtype {places.dtype}, expected integers")
     if places.ndim != data.ndim:

@@ -88,8 +88,9 @@ def interp(
     t, ends = at.data, knots.data
     below, above = t < ends[0], t > ends[-1]
     i = (raw.searchsorted(ends, t, side="right") - 1).clip(0, max(n - 2, 0))
+    j = (i + 1).clip(0, n - 1)
     x0, f0 = getitem(knots, i), getitem(values, i)
-    x1, f1 = getitem(knots, (i + 1).clip(0, n - 1)), getitem(values, (i + 1).clip(0, n - 1))
+    x1, f1 = getitem(knots, j), getitem(values, j)
     # outside, and where two knots coincide, what is selected away must be finite
     inside = where(below | above, x0.data, at)
     width = subtract(x1, x0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -270,10 +271,10 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, constant: bool | None = None) ->
         )
     left = [axis for axis in range(a.ndim) if axis not in over[0]]
     right = [axis for axis in range(b.ndim) if axis not in over[1]]
-    inside = int(np.prod(lengths[0]))
+    inside = math.prod(lengths[0])
     kept = [a.shape[axis] for axis in left], [b.shape[axis] for axis in right]
-    rows = reshape(transpose(a, (*left, *over[0])), (int(np.prod(kept[0])), inside))
-    columns = reshape(transpose(b, (*over[1], *right)), (inside, int(np.prod(kept[1]))))
+    rows = reshape(transpose(a, (*left, *over[0])), (math.prod(kept[0]), inside))
+    columns = reshape(transpose(b, (*over[1], *right)), (inside, math.prod(kept[1])))
     return reshape(matmul(rows, columns, constant=constant), (*kept[0], *kept[1]))
 
 
@@ -451,6 +452,4 @@ def trace(
     if dtype is not None:
         a = astype(a, dtype)
     params = {"offset": offset, "axis1": axis1, "axis2": axis2}
-    if out is None:
-        return apply(TRACE, (a,), params, constant=constant)
     return call(TRACE, (a,), params, out=out, constant=constant)

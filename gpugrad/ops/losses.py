@@ -17,8 +17,8 @@ from gpugrad.backend.vocabulary import namespace_of, shared
 from gpugrad.graph.op import operation
 from gpugrad.ops.activations import logsoftmax, number, softmax
 from gpugrad.ops.arithmetic import multiply, negative
-from gpugrad.ops.comparison import raw
-from gpugrad.ops.indexing import getitem
+from gpugrad.ops.comparison import raw_of
+from gpugrad.ops.indexing import getitem, raw_places
 from gpugrad.ops.namespace import add_words
 from gpugrad.ops.reductions import mean
 from gpugrad.ops.shaping import as_tensor
@@ -42,11 +42,7 @@ def _checked(function: str, scores: ArrayLike, y_true: ArrayLike) -> tuple[Tenso
     """The scores, and the labels as integers beside them."""
     x = as_tensor(function, scores)
     data = x.data
-    labels = raw(y_true)
-    if not hasattr(labels, "dtype"):
-        labels = get_array_module(data).asarray(labels)
-        if not labels.size:  # an empty list says nothing of its type
-            labels = labels.astype(np.intp)
+    labels = raw_places(y_true, data)
     if data.ndim != 2:
         raise ValueError(f"{function}: x has shape {data.shape}, expected (N, C)")
     if labels.dtype.kind not in "iu":
@@ -228,7 +224,7 @@ def negative_log_likelihood(
     words = namespace_of(get_array_module(x.data))
     likely = getitem(x, _places(words, labels))
     if weights is not None:
-        counts: Any = raw(weights)
+        counts: Any = raw_of(weights)
         if not hasattr(counts, "dtype"):
             counts = words.asarray(counts)
         if counts.shape != x.shape[1:]:
@@ -301,7 +297,7 @@ def log_focal_loss(x: ArrayLike, *, alpha: Any, gamma: float, constant: bool | N
 def _focal_parameters(function: str, alpha: Any, gamma: Any) -> dict[str, Any]:
     if not isinstance(gamma, Real) or not float(gamma) >= 0:
         raise ValueError(f"{function}: gamma is {gamma!r}, expected a number of at least 0")
-    alpha = raw(alpha)
+    alpha = raw_of(alpha)
     return {"alpha": float(alpha) if isinstance(alpha, Real) else alpha, "gamma": float(gamma)}
 
 
@@ -341,7 +337,7 @@ def focal_loss(
     TypeError
         The targets are no integers.
     IndexError
-        A target is not below C.
+        A target is below -C or not below C.
     DeviceMismatchError
         Probabilities and targets lie on different devices.
 
@@ -400,7 +396,7 @@ def _hinge(xp: Any, x: Any, labels: Any, hinge: float) -> tuple[Any, Any]:
 
 def _hinge_rule(xp: Any, g: Any, y: Any, x: Any, *, labels: Any, hinge: float) -> Any:
     words = namespace_of(get_array_module(labels))
-    missed, index = _hinge(words, raw(x), labels, hinge)
+    missed, index = _hinge(words, raw_of(x), labels, hinge)
     signs = words.where(missed > 0, 1, 0).astype(x.dtype)
     signs[index] = -words.sum(signs, axis=1)
     return (g / labels.shape[0]) * signs
@@ -457,7 +453,7 @@ def _missed(x1: Any, x2: Any, sign: Any, margin: float) -> Any:
 
 def _ranking_rule(direction: int) -> Any:
     def rule(xp: Any, g: Any, y: Any, x1: Any, x2: Any, *, sign: Any, margin: float) -> Any:
-        counts = xp.greater(_missed(raw(x1), raw(x2), sign, margin), 0)
+        counts = xp.greater(_missed(raw_of(x1), raw_of(x2), sign, margin), 0)
         return xp.where(counts, g * (sign * (direction / max(x1.size, 1))), 0)
 
     return rule
@@ -514,7 +510,7 @@ def margin_ranking_loss(
         raise ValueError(
             f"margin_ranking_loss: margin is {margin!r}, expected a number of at least 0"
         )
-    sign = raw(y)
+    sign = raw_of(y)
     if not hasattr(sign, "dtype"):
         sign = get_array_module(x1.data).asarray(sign)
     if sign.size == 1:

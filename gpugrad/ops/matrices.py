@@ -8,15 +8,11 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
+from gpugrad.ops.comparison import raw_of
 from gpugrad.ops.shaping import as_tensor
 from gpugrad.tensor import Tensor
 
-__all__ = ["as_matrices", "as_square", "raw_of", "rounding", "transposed"]
-
-
-def raw_of(x: Any) -> Any:
-    """The array of a tensor, or the array itself."""
-    return x.data if isinstance(x, Tensor) else x
+__all__ = ["as_matrices", "as_square", "rounding", "transposed"]
 
 
 def transposed(xp: Any, x: Any) -> Any:

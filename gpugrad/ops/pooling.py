@@ -8,7 +8,7 @@ import gpugrad.primitives.pool_cuda  # noqa: F401  (gives pooling its kernels)
 from gpugrad.apply import apply
 from gpugrad.backend.vocabulary import shared
 from gpugrad.graph.op import operation
-from gpugrad.ops.comparison import raw
+from gpugrad.ops.comparison import raw_of
 from gpugrad.ops.namespace import add_words
 from gpugrad.primitives import pool as primitives
 from gpugrad.tensor import Tensor
@@ -77,7 +77,7 @@ def scatter_of(g: Any, **places: Any) -> Tensor:
 
 def _max_pool_rule(xp: Any, g: Any, y: Any, x: Any, *, window: Lengths, stride: Lengths) -> Any:
     # the indices are constant wherever the derivative exists, and found here only: most of the cost
-    indices = primitives.max_pool_indices(raw(x), raw(y), window=window, stride=stride)
+    indices = primitives.max_pool_indices(raw_of(x), raw_of(y), window=window, stride=stride)
     shape = x.shape[x.ndim - len(window) :]
     return xp.scatter(g, indices=indices, shape=shape, window=window, stride=stride)
 

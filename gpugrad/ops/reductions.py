@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import composite
 from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import subtract
-from gpugrad.ops.comparison import raw as raw_array
+from gpugrad.ops.comparison import raw_of
 from gpugrad.tensor import Tensor, resolve_constant
 from gpugrad.ufunc import call
 
@@ -27,12 +28,17 @@ def _axes(ndim: int, axis: Axis) -> tuple[int, ...]:
     return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
 
 
+def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """`shape` with the reduced axes at length 1."""
+    axes = _axes(len(shape), axis)
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
 def _unreduce(xp: Any, g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     """The cotangent of a reduction, with the reduced axes put back at length 1."""
     if keepdims or g.ndim == x.ndim or not g.ndim:
         return g
-    axes = set(_axes(x.ndim, axis))
-    return xp.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    return xp.reshape(g, kept_shape(x.shape, axis))
 
 
 def _sum_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
@@ -41,10 +47,7 @@ def _sum_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) ->
 
 def _count(x: Any, axis: Axis) -> int:
     """How many elements are reduced to one."""
-    count = 1
-    for a in _axes(x.ndim, axis):
-        count *= x.shape[a]
-    return count
+    return math.prod(x.shape[a] for a in _axes(x.ndim, axis))
 
 
 def _mean_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
@@ -76,10 +79,10 @@ def _std_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: Axis, ddof: float, keepd
     y = _unreduce(xp, y, x, axis, keepdims)
     # at a constant the root has no derivative: 0 is the smallest of its subgradients. Rounding of
     # the mean makes most constants deviate from it, so that y is not 0
-    data = raw_array(x)
+    data = raw_of(x)
     raw = namespace_of(get_array_module(data))
     ends = [f(data, axis=axis, keepdims=True) for f in (raw.max, raw.min)]
-    flat = raw.logical_or(raw_array(y) == 0, raw.equal(*ends))
+    flat = raw.logical_or(raw_of(y) == 0, raw.equal(*ends))
     deviation = (x - xp.mean(x, axis=axis, keepdims=True)) / xp.where(flat, 1, y)
     slope = xp.where(flat, 0, deviation * _weight(x, axis, ddof))
     return _unreduce(xp, g, x, axis, keepdims) * slope
@@ -90,7 +93,7 @@ def normal(y: Any) -> bool:
 
     For products on a GPU the answer is waited for once.
     """
-    y = raw_array(y)
+    y = raw_of(y)
     raw = namespace_of(get_array_module(y))
     limits = np.finfo(y.dtype)
     size = raw.absolute(y)
@@ -125,13 +128,13 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 def _first(x: Any, axis: Axis, word: str) -> Any:
     """A mask with one True in each reduced block: the first of its extremes, a nan before all."""
+    x = raw_of(x)
     raw = namespace_of(get_array_module(x))
-    x = x.data if isinstance(x, Tensor) else x
     axes = _axes(x.ndim, axis)
     kept = tuple(i for i in range(x.ndim) if i not in axes)
     blocks = raw.transpose(x, kept + axes)
     shape = tuple(blocks.shape)
-    flat = raw.reshape(blocks, (*shape[: len(kept)], int(np.prod(shape[len(kept) :]))))
+    flat = raw.reshape(blocks, (*shape[: len(kept)], _count(x, axis)))
     place = raw.expand_dims(getattr(raw, word)(flat, axis=-1), -1)
     mask = raw.reshape(raw.arange(flat.shape[-1]) == place, shape)
     return raw.transpose(mask, _inverse(kept + axes))

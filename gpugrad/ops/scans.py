@@ -12,12 +12,11 @@ from gpugrad.backend.vocabulary import namespace_of, shared
 from gpugrad.errors import composite
 from gpugrad.graph.op import Op, operation
 from gpugrad.ops.arithmetic import subtract
-from gpugrad.ops.comparison import array_answer
-from gpugrad.ops.comparison import raw as raw_array
+from gpugrad.ops.comparison import array_answer, raw_of
 from gpugrad.ops.indexing import along, getitem
 from gpugrad.ops.joining import concatenate
 from gpugrad.ops.reductions import astype, before, in_dtype, normal
-from gpugrad.ops.shaping import as_tensor, broadcast_to, ravel
+from gpugrad.ops.shaping import as_tensor, broadcast_to, lined
 from gpugrad.tensor import Tensor
 from gpugrad.ufunc import call
 
@@ -111,18 +110,10 @@ def CUMPROD(xp: Any, x: Any, *, axis: int) -> Any:
     return xp.cumprod(x, axis=axis)
 
 
-def _lined(function: str, x: Any, axis: int | None) -> tuple[Any, int]:
-    """`x` and the axis to run along: of a scalar, and without an axis, of all elements as one."""
-    x = as_tensor(function, x)
-    if axis is None:
-        return ravel(x), 0
-    return (x if x.ndim else ravel(x)), axis
-
-
 def _scan(op: Op, a: Any, axis: Any, constant: bool | None, out: Any, dtype: Any) -> Tensor:
     if dtype is not None:
         a = astype(a, dtype)
-    line, axis = _lined(op.name, a, axis)
+    line, axis = lined(op.name, a, axis)
     axis = normalize_axis_index(axis, line.ndim, op.name)
     result = in_dtype(call(op, (line,), {"axis": axis}, out=out, constant=constant), dtype, out)
     forget_gradients((a,))
@@ -174,7 +165,7 @@ def cumprod(
 
 
 def _running_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: int) -> Any:
-    data = raw_array(y)
+    data = raw_of(y)
     raw = namespace_of(get_array_module(data))
     head = (slice(None),) * axis
     later, earlier = data[(*head, slice(1, None))], data[(*head, slice(-1))]

@@ -38,6 +38,14 @@ def as_tensor(function: str, x: Any) -> Tensor:
     return Tensor(as_operand(function, x), constant=True, copy=False)
 
 
+def lined(function: str, x: Any, axis: int | None) -> tuple[Tensor, int]:
+    """`x` and the axis to run along: of a scalar, and without an axis, of all elements as one."""
+    x = as_tensor(function, x)
+    if axis is None:
+        return ravel(x), 0
+    return (x if x.ndim else ravel(x)), axis
+
+
 def _back_to_shape(xp: Any, g: Any, y: Any, x: Any, **params: Any) -> Any:
     return xp.reshape(g, x.shape)
 
@@ -297,9 +305,7 @@ def repeat(
     ValueError
         `repeats` is negative, has another length than the axis, or the axis does not exist.
     """
-    x = as_tensor("repeat", a)
-    if axis is None or not x.ndim:
-        x, axis = ravel(x), 0 if axis is None else axis
+    x, axis = lined("repeat", a, axis)
     counts = np.array(asnumpy(repeats))
     if counts.size == 1:
         repeats = int(counts.reshape(())[()])

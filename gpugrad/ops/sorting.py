@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from math import prod
 from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
@@ -11,7 +12,7 @@ from gpugrad.backend.array_module import get_array_module
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import composite
 from gpugrad.graph.op import operation
-from gpugrad.ops.comparison import array_answer
+from gpugrad.ops.comparison import array_answer, raw_of
 from gpugrad.ops.indexing import along, getitem, take_along_axis, where
 from gpugrad.ops.reductions import mean
 from gpugrad.ops.shaping import as_tensor, expand_dims, moveaxis, ravel, reshape
@@ -22,7 +23,7 @@ __all__ = ["argsort", "median", "partition", "sort"]
 
 
 def _sort_rule(xp: Any, g: Any, y: Any, x: Any, *, axis: int) -> Any:
-    data = x.data if isinstance(x, Tensor) else x
+    data = raw_of(x)
     raw = namespace_of(get_array_module(data))
     order = raw.argsort(data, axis=axis)
     # element i went to place rank[i]: its cotangent is fetched there, nothing is added up
@@ -164,9 +165,7 @@ def median(
     reduced = sorted(normalize_axis_tuple(axes, x.ndim, "median"))
     kept = x.ndim - len(reduced)
     x = moveaxis(x, tuple(reduced), tuple(range(kept, x.ndim)))
-    n = 1
-    for length in x.shape[kept:]:
-        n *= length
+    n = prod(x.shape[kept:])
     line = sort(reshape(x, (*x.shape[:kept], n)))
     middle = mean(getitem(line, (..., slice(max((n - 1) // 2, 0), n // 2 + 1))), axis=-1)
     if n:

@@ -15,6 +15,7 @@ import numpy as np
 from gpugrad.apply import apply
 from gpugrad.backend import special  # noqa: F401 (it makes the words declared here)
 from gpugrad.graph.op import elementwise, operation
+from gpugrad.ops.reductions import kept_shape
 from gpugrad.tensor import Tensor
 from gpugrad.typing import ArrayLike
 from gpugrad.ufunc import ufunc
@@ -67,18 +68,10 @@ def POLYGAMMA(xp: Any, x: Any, *, n: int) -> Any:
 # ---------------------------------------------------------------------------------------- logsumexp
 
 
-def _kept(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
-    """`shape` with the lengths of the reduced axes replaced by 1."""
-    if axis is None or not shape:
-        return (1,) * len(shape)
-    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
-
-
 def _shares(xp: Any, g: Any, y: Any, x: Any, b: Any, axis: Any) -> Any:
     """g exp(x - y): of an infinite sum, the terms as large as it share it equally."""
     shape = x.shape if b is None else np.broadcast_shapes(x.shape, np.shape(b))
-    kept = _kept(shape, axis)
+    kept = kept_shape(shape, axis)
     y, g = xp.reshape(y, kept), xp.reshape(g, kept)
     infinite = xp.isinf(y)
     largest = xp.where(xp.equal(x, y), 1.0, 0.0)
@@ -95,7 +88,8 @@ def _logsumexp_x(
         return _shares(xp, g, y, x, b, axis)
     # what has no weight may be as large as it likes: 0 * exp(x - y) would be nan
     limit = 0.9 * float(np.log(np.finfo(y.dtype).max))
-    low = xp.less(x, xp.reshape(y, _kept(np.broadcast_shapes(x.shape, np.shape(b)), axis)) + limit)
+    kept = kept_shape(np.broadcast_shapes(x.shape, np.shape(b)), axis)
+    low = xp.less(x, xp.reshape(y, kept) + limit)
     hidden = xp.logical_and(xp.equal(b, 0), xp.logical_not(low))
     return b * _shares(xp, g, y, xp.where(hidden, -np.inf, x), b, axis)
 

@@ -57,7 +57,7 @@ def wide_type(dtype: Any) -> np.dtype:
 def padded(xp: Any, x: Any, padding: Lengths, dtype: np.dtype) -> Any:
     """`x` of `dtype` with zeros around its spatial axes; `x` itself where nothing changes."""
     if not any(padding):
-        return x if x.dtype == dtype else x.astype(dtype)
+        return x.astype(dtype, copy=False)
     lengths = (n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True))
     wider = xp.zeros((*x.shape[:2], *lengths), dtype=dtype)
     wider[inner_of(x.shape[2:], padding)] = x
@@ -136,9 +136,9 @@ def conv(
     out = output_lengths(x.shape[2:], window, stride, padding, dilation)
     x = padded(xp, x, padding, wide)
     columns = _columns(xp, x, groups, window, out, stride, dilation)
-    filters = w.astype(wide).reshape((groups, f // groups, columns.shape[2]))
+    filters = w.astype(wide, copy=False).reshape((groups, f // groups, columns.shape[2]))
     y = xp.matmul(filters, columns).reshape((n, f, *out))
-    return y if wide == result else y.astype(result)
+    return y.astype(result, copy=False)
 
 
 @primitive("conv_input_grad")
@@ -174,14 +174,15 @@ def conv_input_grad(
     n, f, out, window = g.shape[0], w.shape[0], g.shape[2:], w.shape[2:]
     c = w.shape[1] * groups
     rows = w.shape[1] * math.prod(window)
-    filters = xp.swapaxes(w.astype(wide).reshape((groups, f // groups, rows)), 1, 2)
-    cotangents = g.astype(wide).reshape((n, groups, f // groups, math.prod(out)))
+    filters = w.astype(wide, copy=False).reshape((groups, f // groups, rows))
+    filters = xp.swapaxes(filters, 1, 2)
+    cotangents = g.astype(wide, copy=False).reshape((n, groups, f // groups, math.prod(out)))
     columns = xp.matmul(filters, cotangents).reshape((n, c, *window, *out))
     lengths = (m + 2 * p for m, p in zip(shape, padding, strict=True))
     x = xp.zeros((n, c, *lengths), dtype=wide)
     for k in np.ndindex(*window):
         x[places(k, out, stride, dilation)] += columns[(slice(None), slice(None), *k)]
-    return xp.ascontiguousarray(x[inner_of(shape, padding)]).astype(result)
+    return xp.ascontiguousarray(x[inner_of(shape, padding)]).astype(result, copy=False)
 
 
 @primitive("conv_weight_grad")
@@ -218,9 +219,9 @@ def conv_weight_grad(
     c = x.shape[1]
     x = padded(xp, x, padding, wide)
     columns = _columns(xp, x, groups, window, out, stride, dilation)
-    cotangents = g.astype(wide).reshape((n, groups, f // groups, math.prod(out)))
+    cotangents = g.astype(wide, copy=False).reshape((n, groups, f // groups, math.prod(out)))
     w = xp.sum(xp.matmul(cotangents, xp.swapaxes(columns, 2, 3)), axis=0)
-    return w.reshape((f, c // groups, *window)).astype(result)
+    return w.reshape((f, c // groups, *window)).astype(result, copy=False)
 
 
 # ------------------------------------------------------------------------------------ on the host

@@ -17,7 +17,13 @@ import numpy as np
 import gpugrad.primitives.philox  # noqa: F401  (gives the generator its kernels)
 from gpugrad.backend import cuda
 from gpugrad.backend.array_module import get_array_module
-from gpugrad.backend.host_threads import available_cpus, over_spans, scratch_array
+from gpugrad.backend.blas_threads import held_to_one
+from gpugrad.backend.host_threads import (
+    allowed_threads,
+    available_cpus,
+    over_spans,
+    scratch_array,
+)
 from gpugrad.backend.philox import COUNTER_PERIOD, Draw, HostStream, host_stream, random_words
 from gpugrad.backend.twin import primitive
 from gpugrad.errors import ParameterError
@@ -282,11 +288,14 @@ def _sample_units_on_host(
                         np.multiply(drawn[here], 2, out=drawn[here])
                         np.subtract(drawn[here], 1, out=drawn[here])
 
+    over_spans(span, chains, values_each=units, multiple_of=16, threads=_threads())
+    return (drawn if sample else None), (averaged if mean else None)
+
+
+def _threads() -> int:
     # After a product the BLAS threads spin on the other CPUs. Where there is only one other, the
     # scheduler puts the second thread beside this one, and nothing is won.
-    threads = 2 if available_cpus() > 2 else 1
-    over_spans(span, chains, values_each=units, multiple_of=16, threads=threads)
-    return (drawn if sample else None), (averaged if mean else None)
+    return allowed_threads() if available_cpus() > 2 or held_to_one() else 1
 
 
 def _below(x: np.ndarray, draw: Draw, first: int) -> np.ndarray:

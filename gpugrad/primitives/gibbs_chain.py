@@ -24,6 +24,8 @@ import numpy as np
 
 from gpugrad.backend import cuda
 from gpugrad.backend.array_module import device_of, get_array_module, on
+from gpugrad.backend.blas_threads import one_blas_thread
+from gpugrad.backend.host_threads import product
 from gpugrad.backend.philox import counter_words
 from gpugrad.backend.rng import Generator
 from gpugrad.errors import KernelError, ParameterError
@@ -257,13 +259,15 @@ class _OnHost:
         pass
 
     def run(self, k: int) -> None:
-        for _ in range(k):
-            self._half_step(1, self.chain.W)
-            self._half_step(0, self.chain.W.T)
+        W = self.chain.W
+        with one_blas_thread(2 * W.size * self.chain.n_chains * k):
+            for _ in range(k):
+                self._half_step(1, W)
+                self._half_step(0, W.T)
 
     def _half_step(self, layer: int, weights: np.ndarray) -> None:
         chain, field = self.chain, self.fields[layer]
-        np.matmul(self.units[1 - layer], weights, out=field)
+        product(self.units[1 - layer], weights, out=field)
         sample_units(
             field,
             chain.biases[layer],

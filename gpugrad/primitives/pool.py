@@ -294,15 +294,15 @@ def _max_pool_indices_on_host(
     return indices
 
 
-def _flat_keys(indices: np.ndarray, n: int, length: int) -> np.ndarray:
+def flat_keys(xp: Any, indices: Any, n: int, length: int) -> Any:
     """The indices into each line, counted through all lines."""
-    lines = math.prod(indices.shape[: indices.ndim - n])
-    start = np.arange(lines, dtype=np.int64) * length
-    return (indices + start.reshape(indices.shape[: indices.ndim - n] + (1,) * n)).ravel()
+    lead = indices.shape[: indices.ndim - n]
+    start = xp.arange(math.prod(lead), dtype=np.int64) * length
+    return (indices + start.reshape(lead + (1,) * n)).ravel()
 
 
 def _gather_on_host(x: np.ndarray, indices: np.ndarray, *, n: int) -> np.ndarray:
-    keys = _flat_keys(indices, n, math.prod(x.shape[x.ndim - n :]))
+    keys = flat_keys(np, indices, n, math.prod(x.shape[x.ndim - n :]))
     return np.take(x.ravel(), keys).reshape(indices.shape)
 
 
@@ -318,7 +318,7 @@ def _scatter_on_host(
     lead = g.shape[: g.ndim - n]
     wide = wide_type(g.dtype) if is_floating(g.dtype) else g.dtype
     x = np.zeros(math.prod(lead) * math.prod(shape), wide)
-    np.add.at(x, _flat_keys(indices, n, math.prod(shape)), g.ravel().astype(wide, copy=False))
+    np.add.at(x, flat_keys(np, indices, n, math.prod(shape)), g.ravel().astype(wide, copy=False))
     return x.reshape((*lead, *shape)).astype(g.dtype, copy=False)
 
 

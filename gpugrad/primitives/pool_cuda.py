@@ -22,6 +22,7 @@ from gpugrad.backend.twin import Primitive
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.errors import KernelError, ParameterError
 from gpugrad.primitives.pool import (
+    flat_keys,
     gather,
     max_pool,
     max_pool_indices,
@@ -207,8 +208,7 @@ def _scatter_on_cuda(
             _launch(g, windows_call("scatter_windows", (g, indices, x), of))
             return x
         x = cp.zeros((*lead, *shape), g.dtype)
-        starts = cp.arange(math.prod(lead), dtype=np.int64) * math.prod(shape)
-        keys = (indices + starts.reshape(lead + (1,) * n)).ravel()
+        keys = flat_keys(cp, indices, n, math.prod(shape))
         order = cp.argsort(keys, kind="stable")
         name = f"add_runs<{cuda.type_name('scatter', g.dtype)}>"
         arguments = (keys[order], order, g, x, np.int64(keys.size))

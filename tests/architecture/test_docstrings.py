@@ -1,12 +1,9 @@
-"""The examples in docstrings and in the README run as they stand."""
+"""The examples in docstrings run as they stand; those of the pages: tests/documentation."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
-import re
-import subprocess
-import sys
 from types import FunctionType, ModuleType
 
 import pytest
@@ -43,24 +40,6 @@ def test_examples_in_docstrings_print_what_they_say(name):
     for example in examples:
         runner.run(example)
     assert runner.failures == 0
-
-
-def readme_blocks() -> list[str]:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-
-
-def test_python_examples_of_the_readme_run(tmp_path):
-    blocks = readme_blocks()
-    assert blocks, "README.md has no ```python block"
-    for block in blocks:
-        script = tmp_path / "example.py"
-        script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{block}")
-        run = subprocess.run(
-            [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert run.returncode == 0, f"{block}\n{run.stderr}"
 
 
 @pytest.mark.parametrize("command", ["make train", "make test"])

@@ -26,7 +26,7 @@ FLOORS = (
     ("gpugrad.backend",),
     ("gpugrad.primitives",),
     ("gpugrad.graph",),
-    ("gpugrad.tensor", "gpugrad.apply", "gpugrad.mutation", "gpugrad.ufunc"),
+    ("gpugrad.views", "gpugrad.tensor", "gpugrad.apply", "gpugrad.mutation", "gpugrad.ufunc"),
     ("gpugrad.ops",),
     (
         "gpugrad.linalg",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
-from tests.architecture.repository import ROOT
+from tests.fresh_python import output_of
 
 HEAVY = (
     "cupy",
@@ -47,11 +45,7 @@ print(json.dumps([sorted(third_party), sorted(set(sys.modules) - with_numpy)]))
 
 
 def imported_by_gpugrad() -> tuple[set[str], set[str]]:
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROBE], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    third_party, added = json.loads(run.stdout)
+    third_party, added = json.loads(output_of(PROBE))
     # Modules of the editable install's finder and of site customisations are not gpugrad's doing.
     return {name for name in third_party if not name.startswith("_")}, set(added)
 

@@ -1,6 +1,5 @@
 """Which library and device an array belongs to, and the two ways over the bus."""
 
-import subprocess
 import sys
 import threading
 
@@ -25,6 +24,7 @@ from gpugrad.backend.array_module import (
     use_device,
 )
 from gpugrad.errors import DeviceMismatchError, DeviceNotAvailableError, ParameterError
+from tests.fresh_python import output_of
 
 
 class Handle:
@@ -155,7 +155,7 @@ class TestCupy:
             "assert m.to_device([1]).shape == (1,); assert m.current_device().kind == 'cpu';"
             "sys.exit('cupy' in sys.modules)"
         )
-        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+        output_of(program)
 
 
 class TestParseDevice:

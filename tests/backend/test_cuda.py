@@ -1,6 +1,5 @@
 """Finding, compiling and launching kernels."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from gpugrad.backend import cuda
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.philox import Draw
 from gpugrad.errors import DeviceNotAvailableError, KernelError
+from tests.threads import in_threads
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 
@@ -97,17 +97,7 @@ def test_threads_share_one_compilation(fresh, cupy_standin, monkeypatch):
         return original(*args)
 
     monkeypatch.setattr(cuda, "_compiled", slow)
-    start = threading.Barrier(8)
-
-    def work():
-        start.wait()
-        modules.append(cuda.load("philox.cu"))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(lambda k: modules.append(cuda.load("philox.cu")), 8)
     assert len(compiled) == 1 and len(set(map(id, modules))) == 1 and len(modules) == 8
 
 

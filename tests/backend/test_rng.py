@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import pickle
-import threading
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +14,7 @@ from gpugrad.backend.philox import Draw, uniform_, uniform_values
 from gpugrad.backend.rng import Generator, default_generator, seed
 from gpugrad.errors import ParameterError
 from tests.chance import assert_distribution, assert_frequencies, assert_means
+from tests.threads import in_threads
 
 METHODS = {
     "uniform": lambda rng: rng.uniform(1001),
@@ -88,15 +88,11 @@ def test_reserve_takes_whole_blocks(n, bits, blocks):
 def test_threads_never_get_the_same_blocks():
     rng, starts = Generator(2), []
 
-    def take():
+    def take(k):
         for _ in range(2000):
             starts.append(rng.reserve(8).counter)
 
-    threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(take, 4)
     assert sorted(starts) == list(range(8000))
 
 

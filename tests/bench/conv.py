@@ -102,16 +102,6 @@ def torch_calls(layer: Layer, x: Any, w: Any, g: Any, tf32: bool) -> list[Callab
     ]
 
 
-def _synchronised(call: Callable[[], object]) -> Callable[[], object]:
-    import cupy
-
-    def run() -> None:
-        call()
-        cupy.cuda.runtime.deviceSynchronize()
-
-    return run
-
-
 def report() -> str:
     title = "Convolution on a GPU, gpugrad beside torch"
     if harness.gpu() is None:
@@ -128,9 +118,9 @@ def report() -> str:
             ours = gpugrad_calls(layer, *arrays, tf32)
             theirs = [] if reason else torch_calls(layer, *arrays, tf32)
             for i, which in enumerate(PASSES):
-                contestants = {"gpugrad": _synchronised(ours[i])}
+                contestants = {"gpugrad": harness.synchronised(ours[i])}
                 if theirs:
-                    contestants["torch"] = _synchronised(theirs[i])
+                    contestants["torch"] = harness.synchronised(theirs[i])
                 timings = harness.race(contestants, warm_up=3)
                 parts.append(
                     harness.table(f"{name}, {precision}, {which}", timings, against="gpugrad")

@@ -1,7 +1,8 @@
 """Alternating Gibbs sampling of a 784x500 machine, beside the products that it cannot do without.
 
-On the CPU: one step of 500 chains. On a GPU: 100 steps of 2,000 chains, by the tensor-core split
-and by the plain product; the floors are the same products without any sampling.
+On the CPU: one step of 500 chains, and ten steps a call, which have other threads. On a GPU: 100
+steps of 2,000 chains, by the tensor-core split and by the plain product; the floors are the same
+products without any sampling.
 
     python -m tests.bench.gibbs
 """
@@ -30,11 +31,17 @@ def machine() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return W, np.zeros(VISIBLE, np.float32), np.zeros(HIDDEN, np.float32)
 
 
-def numpy_products() -> Callable[[], object]:
+def numpy_products(times: int = 1) -> Callable[[], object]:
     W, rng = machine()[0], np.random.default_rng(2)
     v, h = (rng.integers(0, 2, (CPU_CHAINS, n)).astype(np.float32) for n in W.shape)
     field_h, field_v = np.empty_like(h), np.empty_like(v)
-    return lambda: (np.matmul(v, W, out=field_h), np.matmul(h, W.T, out=field_v))
+
+    def run() -> None:
+        for _ in range(times):
+            np.matmul(v, W, out=field_h)
+            np.matmul(h, W.T, out=field_v)
+
+    return run
 
 
 def gpugrad_steps(
@@ -110,15 +117,14 @@ def on_cpu() -> str:
     lines.append(harness.verdict(timings, "gpugrad", "two products", CPU_BUDGET))
     if "rbms" in timings:
         lines.append(harness.verdict(timings, "gpugrad", "rbms", RBMS_BUDGET))
+    contestants = {
+        "twenty products": numpy_products(10),
+        "gpugrad": gpugrad_steps("cpu", CPU_CHAINS, 10),
+    }
+    timings = harness.race(contestants, rounds=25)
+    lines.append(harness.table(f"{title}, ten steps a call", timings, against="twenty products"))
+    lines.append(harness.verdict(timings, "gpugrad", "twenty products", CPU_BUDGET))
     return "\n".join(lines)
-
-
-def _synchronised(cp: Any, call: Callable[[], object]) -> Callable[[], object]:
-    def run() -> None:
-        call()
-        cp.cuda.runtime.deviceSynchronize()
-
-    return run
 
 
 def gpu_products(cp: Any, precision: str) -> Callable[[], object]:
@@ -174,7 +180,7 @@ def on_gpu() -> str:
             reason = str(error).splitlines()[0]
         if reason:
             reasons.append(f"- {name}: not run: {reason}\n")
-    timings = harness.race({n: _synchronised(cp, c) for n, c in contestants.items()}, warm_up=3)
+    timings = harness.race({n: harness.synchronised(c) for n, c in contestants.items()}, warm_up=3)
     lines = [harness.table(title, timings, against="gpugrad, split"), *reasons]
     if "rbms" in timings:
         lines.append(harness.verdict(timings, "gpugrad, split", "rbms", GPU_BUDGET))

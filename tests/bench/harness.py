@@ -143,6 +143,17 @@ def missing(*modules: str) -> str | None:
     return None
 
 
+def synchronised(call: Callable[[], object]) -> Callable[[], object]:
+    """`call`, which returns when the GPU has done its work."""
+    import cupy
+
+    def run() -> None:
+        call()
+        cupy.cuda.runtime.deviceSynchronize()
+
+    return run
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One BLAS and OpenMP thread in all contestants, torch's own pool included."""

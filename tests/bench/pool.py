@@ -22,13 +22,10 @@ DTYPES = ("float32", "float16")
 TORCH_BUDGET = 1.0
 
 
-def _synchronised(call: Callable[[], object], kernels: bool = True) -> Callable[[], object]:
-    import cupy as cp
-
+def _without_kernels(call: Callable[[], object]) -> Callable[[], object]:
     def run() -> None:
-        with use_kernels(kernels):
+        with use_kernels(False):
             call()
-        cp.cuda.runtime.deviceSynchronize()
 
     return run
 
@@ -96,12 +93,12 @@ def on_gpu(layout: str, dtype: str) -> str:
         reason = str(error).splitlines()[0]
     for what, call in ours.items():
         contestants = {
-            "gpugrad": _synchronised(call),
-            "array functions": _synchronised(call, kernels=False),
-            "copy of x": _synchronised(x.copy),
+            "gpugrad": harness.synchronised(call),
+            "array functions": harness.synchronised(_without_kernels(call)),
+            "copy of x": harness.synchronised(x.copy),
         }
         if what in theirs:
-            contestants["torch"] = _synchronised(theirs[what])
+            contestants["torch"] = harness.synchronised(theirs[what])
         timings = harness.race(contestants, warm_up=3)
         parts.append(harness.table(f"{title}: {what}", timings, against="gpugrad"))
         if what in theirs:

@@ -64,10 +64,8 @@ def descent(device: str, order: int) -> Callable[[], object]:
     return lambda: moving.descend(own)
 
 
-def compared(device: str, finish: Callable[[], object] = lambda: None) -> str:
-    def synchronised(call: Callable[[], object]) -> Callable[[], object]:
-        return lambda: (call(), finish())
-
+def compared(device: str) -> str:
+    finished = harness.synchronised if device == "cuda" else (lambda call: call)
     parts = []
     for order in (2, 3):
         floor = f"{2 * order} products"
@@ -77,7 +75,7 @@ def compared(device: str, finish: Callable[[], object] = lambda: None) -> str:
             "descent": descent(device, order),
         }
         timings = harness.race(
-            {n: synchronised(c) for n, c in contestants.items()}, rounds=40, seconds_per_round=0.01
+            {n: finished(c) for n, c in contestants.items()}, rounds=40, seconds_per_round=0.01
         )
         title = f"TAP sweep, {device}, {VISIBLE}x{HIDDEN}, {SEEDS} seeds, float32, order {order}"
         parts.append(harness.table(title, timings, against=floor))
@@ -89,9 +87,7 @@ def compared(device: str, finish: Callable[[], object] = lambda: None) -> str:
 def report() -> str:
     gpu = harness.not_run(f"TAP sweep on a GPU, {VISIBLE}x{HIDDEN}", "no GPU")
     if harness.gpu() is not None:
-        import cupy as cp
-
-        gpu = compared("cuda", cp.cuda.runtime.deviceSynchronize)
+        gpu = compared("cuda")
     return "\n".join([compared("cpu"), gpu])
 
 

@@ -74,6 +74,16 @@ def any_machine(xp, pairing, n=2, m=1, seed=0, dtype="float64"):
     return model, Integrated(*sides, W)
 
 
+def integrated(pairing, parameters):
+    """The machine with these parameters, by name, integrated numerically."""
+    sides = []
+    for i, kind in enumerate(pairing):
+        start = f"layers.{i}."
+        values = {n.removeprefix(start): p for n, p in parameters.items() if n.startswith(start)}
+        sides.append(Side(kind, len(values["loc"]), **values))
+    return Integrated(*sides, parameters["weights.0.matrix"])
+
+
 def some_rows(side, number=40, seed=1):
     """Numbers of some states of a side."""
     count = len(side.states)

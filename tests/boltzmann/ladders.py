@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
+from gpugrad.boltzmann.model import BoltzmannMachine
 from tests.chance import chi_square_limit
 
 from .machines import small_machine
@@ -53,3 +55,30 @@ def two_modes(xp=np, barrier=1.0):
 def up(v):
     """1 for a row with a positive sum, 1/2 for a sum of 0, else 0."""
     return (np.sign(v.sum(axis=1)) + 1) / 2
+
+
+def deep_machine():
+    """Three layers of two units, with all joint states and their energies."""
+    layers = [BernoulliLayer(2), IsingLayer(2), BernoulliLayer(2)]
+    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
+    draw = np.random.default_rng(3)
+    model.set_parameters({k: draw.normal(size=p.shape) for k, p in model.parameters().items()})
+    grid = np.array(np.meshgrid(*[[0.0, 1.0]] * 6)).reshape(6, -1).T
+    grid[:, 2:4] = 2 * grid[:, 2:4] - 1
+    p = model.parameters()
+    energy = np.array(
+        [
+            -sum(float(p[f"layers.{i}.loc"] @ s[2 * i : 2 * i + 2]) for i in range(3))
+            - float(s[:2] @ p["weights.0.matrix"] @ s[2:4])
+            - float(s[2:4] @ p["weights.1.matrix"] @ s[4:])
+            for s in grid
+        ]
+    )
+    return model, grid, energy
+
+
+class Listed:
+    """What `chi_square` needs of a machine whose joint states are listed."""
+
+    def __init__(self, grid):
+        self.v = grid

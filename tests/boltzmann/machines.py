@@ -5,6 +5,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, device_of
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.model import RBM
+from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 
 from .enumeration import STATES, Enumerated
@@ -41,5 +42,14 @@ def host(x):
     return asnumpy(x)
 
 
-def generator(seed):
-    return Generator(seed)
+def assert_donation_is_all_the_difference(model, samples):
+    """A Gibbs step leaves the old state alone, or draws the same into it if it is donated."""
+    start = model.random_state(samples, rng=Generator(0))
+    before = start.copy()
+    kept, _ = gibbs(2)(Generator(3), model, start)
+    for x, y in zip(start, before, strict=True):
+        np.testing.assert_array_equal(host(x), host(y))
+    given, _ = gibbs(2, donate=True)(Generator(3), model, start)
+    for x, y, z in zip(given, start, kept, strict=True):
+        assert x is y
+        np.testing.assert_array_equal(host(x), host(z))

@@ -60,6 +60,22 @@ class HalfQuartic(EnergyLayer):
         return 0.25 * x**4
 
 
+class ByLogPartition(EnergyLayer):
+    """A unit by the logarithm of its partition function, and no energy."""
+
+    data_range = (0.0, 1.0)
+    parameters = {"bias": 0.25}
+
+    @classmethod
+    def unit_log_partition(cls, xp, params, phi, beta=None):
+        x = params.loc + params.bias + phi
+        return xp.softplus(x if beta is None else beta * x)
+
+    @classmethod
+    def unit_sample(cls, xp, params, phi, noise, beta=None):
+        return (noise < cls.unit_mean(xp, params, phi, beta)).astype(phi.dtype)
+
+
 # ---- the package's own units, written by their energy
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from gpugrad.boltzmann.centering import Centering
 from gpugrad.boltzmann.gradient_util import named_arrays
-from gpugrad.boltzmann.layers import get
+from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, get
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import ParameterError
 
 from .enumeration import Enumerated
-from .machines import PAIRINGS, host, small_machine
+from .machines import PAIRINGS, device_like, host, small_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
 
@@ -68,6 +68,19 @@ def test_centred_step_is_a_step_along_the_gradient_in_centred_parameters(xp, pai
         stepped["weights.0.matrix"], stepped["layers.0.loc"], stepped["layers.1.loc"], *pairing
     )
     np.testing.assert_allclose(got.joint(), expected.joint(), atol=1e-13)
+
+
+def test_offsets_start_at_the_mean_of_what_couplings_see(xp):
+    """Of Gaussian units that is x / var: the positive phase, centred, has mean 0."""
+    model = BoltzmannMachine(
+        [GaussianLayer(3), BernoulliLayer(2)], dtype="float64", device=device_like(xp)
+    )
+    model.set_parameters({"layers.0.log_var": np.array([-1.0, 0.0, 2.0])})
+    data = xp.asarray(np.random.default_rng(0).normal(1.0, 2.0, (9, 3)))
+    centering = Centering.for_model(model, data)
+    seen = model.layers[0].rescale(data)
+    np.testing.assert_allclose(host(centering.mu), host(seen).mean(axis=0), atol=1e-14)
+    np.testing.assert_array_equal(host(centering.lam), [0.5, 0.5])
 
 
 def test_offsets_of_zero_give_the_ordinary_gradient(xp):

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import checkpoint
 from gpugrad.boltzmann.checkpoint import (
@@ -13,7 +14,6 @@ from gpugrad.boltzmann.checkpoint import (
     load_model,
     model_info,
     save_checkpoint,
-    write_atomically,
 )
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.errors import CheckpointError, ModelFileError, ParameterError
@@ -220,6 +220,13 @@ def test_what_a_killed_write_left_is_cleared_away(tmp_path):
     (tmp_path / ".other.abc123.tmp").write_bytes(b"not ours")
     load_checkpoint(tmp_path / "c")
     assert sorted(os.listdir(tmp_path)) == [".other.abc123.tmp", "c"]
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    for name in ("run[1]", "run1"):
+        (tmp_path / f".{name}.abc123.tmp").write_bytes(b"half")
+    remove_leftovers(tmp_path / "run[1]")
+    assert os.listdir(tmp_path) == [".run1.abc123.tmp"]
 
 
 def test_files_have_the_usual_permissions(tmp_path):

@@ -19,6 +19,7 @@ from gpugrad.boltzmann.diagnostics import (
 from gpugrad.boltzmann.swaps import SwapInfo
 from gpugrad.boltzmann.tempering import parallel_tempering
 from gpugrad.errors import DataError, ParameterError
+from tests.chance import normal_limit
 
 from .machines import small_machine
 
@@ -62,7 +63,7 @@ def test_the_error_of_a_mean_is_its_spread_over_repetitions(rho):
     spread = np.std([r.mean for r in repeats])
     typical = np.sqrt(np.mean([r.error**2 for r in repeats]))
     # the relative error of a standard deviation is 1 / sqrt(2 n); 5 % for the estimate of tau
-    limit = NormalDist().inv_cdf(1 - 0.5e-6) / np.sqrt(600) + 0.05
+    limit = normal_limit(1, 1e-6) / np.sqrt(600) + 0.05
     assert abs(spread / typical - 1) < limit
 
 

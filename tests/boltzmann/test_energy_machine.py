@@ -40,6 +40,8 @@ from tests.chance import assert_frequencies
 
 from .machines import device_like, host
 from .own_units import BlumeCapel
+from .slopes import slopes_of_model
+from .trainers import StopAt
 
 
 def pairwise(xp, params, v, h):
@@ -197,21 +199,13 @@ def test_the_gradient_is_the_slope_of_the_likelihood(xp, monkeypatch, case, most
     assert isinstance(phases, EnergyPhases)
     phases.data_rows(4)[...] = xp.asarray(data)
     got = {n: host(g).copy() for n, g in phases(4, xp.asarray(weight)).items()}
-    for name, p in model.parameters().items():
-        value = host(p).copy()
-        for index in np.ndindex(value.shape):
-            found = []
-            for sign in (1e-5, -1e-5):
-                shifted = value.copy()
-                shifted[index] += sign
-                model.set_parameters({name: shifted})
-                found.append(
-                    mean_log_weight(model, chains, [0.5, 0.5])
-                    - mean_log_weight(model, data, weight)
-                )
-            model.set_parameters({name: value})
-            slope = (found[0] - found[1]) / 2e-5
-            assert got[name][index] == pytest.approx(slope, abs=1e-8), (name, index)
+
+    def value():
+        of_chains = mean_log_weight(model, chains, [0.5, 0.5])
+        return of_chains - mean_log_weight(model, data, weight)
+
+    for name, slope in slopes_of_model(model, value).items():
+        assert got[name] == pytest.approx(slope, abs=1e-8), name
 
 
 def test_a_penalty_enters_once_and_a_constraint_holds():
@@ -300,8 +294,7 @@ def test_resumed_training_ends_in_the_same_bits(xp, tmp_path):
 
     whole = trainer(1)
     whole.run()
-    first = trainer(1, [CheckpointWriter(tmp_path / "c", 1e9)])
-    first.callbacks.insert(0, _StopAt(5))
+    first = trainer(1, [StopAt(5), CheckpointWriter(tmp_path / "c", 1e9)])
     first.run()
     second = trainer(9)
     second.load_state_dict(*load_checkpoint(tmp_path / "c"))
@@ -309,21 +302,6 @@ def test_resumed_training_ends_in_the_same_bits(xp, tmp_path):
     second.run()
     for name, p in whole.model.parameters().items():
         assert np.array_equal(host(p), host(second.model.parameters()[name]))
-
-
-class _StopAt(CheckpointWriter):
-    def __init__(self, step):
-        self.step = step
-
-    def start(self, trainer):
-        pass
-
-    def update(self, trainer):
-        if trainer.step == self.step:
-            trainer.request_stop()
-
-    def stop(self, trainer, error):
-        pass
 
 
 # ---- bad input

@@ -19,7 +19,9 @@ from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.schedules import Constant, Linear
 from gpugrad.errors import CheckpointError, DataError, DivergenceError, ParameterError
 
+from .coins import coin_data, two_coins
 from .machines import device_like, host
+from .trainers import StopAt
 
 
 def stripes(unit="bernoulli", repeat=25):
@@ -50,15 +52,6 @@ def assert_same(found, expected):
 # ---- what it learns
 
 
-def two_coins(unit):
-    """All states of four units and their probabilities when one of two coins, with heads in 80 or
-    in 20 of 100 throws, is thrown four times: what a machine with one hidden unit can hold."""
-    bits = np.array(list(itertools.product((0.0, 1.0), repeat=4)), dtype="float32")
-    heads = bits.sum(axis=1).astype("float64")
-    p = (0.8**heads * 0.2 ** (4 - heads) + 0.2**heads * 0.8 ** (4 - heads)) / 2
-    return (2 * bits - 1 if unit == "ising" else bits), p
-
-
 def distance(model, states, p):
     """Relative entropy of the machine's exact distribution from p, in nats; 0 where they agree."""
     return float(
@@ -73,9 +66,8 @@ def distance(model, states, p):
 def test_training_finds_the_distribution_of_the_data(visible, method, k, gradient, centered):
     """To under 0.02 nats, from the 0.3 of units that are independent of each other."""
     states, p = two_coins(visible)
-    data = np.repeat(states, np.round(1000 * p).astype(int), axis=0)
     trained = trainer(
-        data=data,
+        data=coin_data(unit=visible),
         visible=visible,
         method=method,
         k=k,
@@ -94,7 +86,7 @@ def test_training_finds_the_distribution_of_the_data(visible, method, k, gradien
 
 def test_a_weighted_sample_counts_as_often_as_its_weight():
     """All states equally often, weighted with the probabilities of the coins."""
-    states, p = two_coins("bernoulli")
+    states, p = two_coins()
     data, weight = np.tile(states, (50, 1)), np.tile(16 * p, 50)
     settings = {
         "data": data,
@@ -166,15 +158,6 @@ def test_watching_does_not_change_what_is_learned(tmp_path):
     watched.callbacks = [CheckpointWriter(tmp_path / "c", 0), JsonLines(tmp_path / "log")]
     plain.run(), watched.run()
     assert_same(parameters(watched), parameters(plain))
-
-
-class StopAt(Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def update(self, trainer):
-        if trainer.step == self.step:
-            trainer.request_stop()
 
 
 VARIANTS = {
@@ -327,19 +310,13 @@ def test_callbacks_that_are_none_are_refused():
 # ---- no waiting for the device
 
 
-def test_updates_never_wait_for_the_device(cupy_standin, monkeypatch):
+def test_updates_never_wait_for_the_device(cupy_standin, no_waiting):
     """Between two checks nothing asks an array for its value."""
     made = trainer(cupy_standin, check_every=10**6, data=stripes(repeat=200), epochs=1)
     made.update()
-
-    def refuse(*arguments, **settings):
-        raise AssertionError("an update asked the device for a value")
-
-    for method in ("get", "item", "tolist", "__float__", "__int__", "__bool__"):
-        monkeypatch.setattr(cupy_standin.ndarray, method, refuse)
-    monkeypatch.setattr(cupy_standin, "asnumpy", refuse)
-    for _ in range(20):
-        made.update()
+    with no_waiting():
+        for _ in range(20):
+            made.update()
     assert made.step == 21
 
 

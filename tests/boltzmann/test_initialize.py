@@ -8,9 +8,10 @@ import pytest
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.constraints import non_negative
 from gpugrad.boltzmann.initialize import initialize
-from gpugrad.boltzmann.model import RBM
+from gpugrad.boltzmann.layers import Weights, get
+from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.streaming import Stream
-from gpugrad.errors import DataError, ParameterError
+from gpugrad.errors import DataError, NoPartitionFunctionError, ParameterError
 
 from .machines import PAIRINGS, device_like, host
 
@@ -99,6 +100,42 @@ def test_a_stream_gives_the_parameters_of_the_array(visible, minimum):
     for name, parameter in found[0].items():
         np.testing.assert_allclose(found[1][name], parameter, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(found[2][name], parameter)
+
+
+def starting_machine(visible, hidden):
+    layers = [
+        get(kind)(n, dtype="float64", device="cpu") for kind, n in ((visible, 4), (hidden, 3))
+    ]
+    weights = [Weights((4, 3), scale=0, dtype="float64", device="cpu")]
+    model = BoltzmannMachine(layers, weights=weights, dtype="float64", device="cpu")
+    data = np.random.default_rng(0).integers(0, 2, (20, 4)).astype("float64")
+    initialize(model, data, Generator(0), scale=1e-9)
+    return model, data
+
+
+@pytest.mark.parametrize(
+    ("kinds", "settings", "error"),
+    [
+        (("gaussian", "bernoulli"), {"min_probability": 0.1}, ParameterError),
+        (("bernoulli", "bernoulli"), {"missing": "impute", "stream": True}, ParameterError),
+        (("gaussian", "gaussian"), {"scale": 100.0}, NoPartitionFunctionError),
+    ],
+    ids=["setting", "stream", "machine"],
+)
+def test_whatever_is_refused_changes_nothing(kinds, settings, error):
+    model, data = starting_machine(*kinds)
+    before = {name: p.copy() for name, p in model.parameters().items()}
+    other = Stream(1 - data) if settings.pop("stream", False) else 1 - data[:7]
+    with pytest.raises(error):
+        initialize(model, other, Generator(1), **settings)
+    assert model.layers[0].sample_size == 20
+    for name, p in model.parameters().items():
+        np.testing.assert_array_equal(p, before[name], err_msg=name)
+    # the moments too: the next samples are added to the 20 seen
+    twin, _ = starting_machine(*kinds)
+    for machine in (model, twin):
+        machine.layers[0].online_param_update(data[:3])
+    np.testing.assert_array_equal(model.layers[0].params.loc, twin.layers[0].params.loc)
 
 
 def test_a_stream_with_a_fault_far_behind_changes_nothing():

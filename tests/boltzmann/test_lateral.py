@@ -17,10 +17,10 @@ from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import NoPartitionFunctionError, ParameterError
+from tests.chance import deviates, normal_limit
 
 from .joint import joint_machine
-from .machines import device_like, host
-from .test_samplers import deviates, limit
+from .machines import assert_donation_is_all_the_difference, device_like, host
 
 #: kinds, sizes, layers with J
 MACHINES = [
@@ -166,7 +166,7 @@ def test_gibbs_chains_have_the_exact_distribution(xp, machine, beta):
         np.testing.assert_allclose((p @ listed)[~varying], found[0, ~varying], atol=1e-12)
         z.append(deviates(found[:, varying], (p @ listed)[varying]))
     z = np.concatenate(z)
-    assert z.max() < limit(z.size, 1e-7)
+    assert z.max() < normal_limit(z.size, 1e-7)
     for i in model.lateral:
         np.testing.assert_array_equal(host(info.expected[i]), host(state[i]))
 
@@ -188,7 +188,7 @@ def test_coloured_and_sequential_sweeps_have_the_same_distribution():
         z /= np.sqrt(len(units) * exact.p() * (1 - exact.p()))
         often = len(units) * exact.p() > 25
         # binomial tails are heavier than normal ones: the limit is that of a thousandth of the rate
-        assert z[often].max() < limit(64, 1e-10)
+        assert z[often].max() < normal_limit(64, 1e-10)
 
 
 def test_fields_by_neighbours_are_those_by_products(xp):
@@ -248,21 +248,13 @@ def test_clamped_units_hold_while_their_neighbours_move():
         np.testing.assert_array_equal(found.visible[:, mask], state.visible[:, mask])
         keep = (exact.units[0][:, mask] == [1.0, -1.0]).all(axis=1)
         z = deviates(found.visible[:, ~mask], exact.mean(0, keep)[~mask])
-        assert z.max() < limit(2, 0.5e-7)
+        assert z.max() < normal_limit(2, 0.5e-7)
 
 
 @machines
 def test_a_step_donated_or_not_draws_the_same(xp, machine):
     model, _ = joint_machine(xp, *machine)
-    start = model.random_state(20, rng=Generator(0))
-    before = start.copy()
-    kept, _ = gibbs(2)(Generator(3), model, start)
-    for x, y in zip(start, before, strict=True):
-        np.testing.assert_array_equal(host(x), host(y))
-    given, _ = gibbs(2, donate=True)(Generator(3), model, start)
-    for x, y, z in zip(given, start, kept, strict=True):
-        assert x is y
-        np.testing.assert_array_equal(host(x), host(z))
+    assert_donation_is_all_the_difference(model, 20)
 
 
 @machines
@@ -444,7 +436,7 @@ def test_machines_without_a_partition_function_are_refused():
     (x,), _ = gibbs(200)(rng, model, model.random_state(20_000, rng=rng))
     covariance = np.linalg.inv(np.eye(2) - J)
     z = deviates(np.stack([x[:, 0] ** 2, x[:, 0] * x[:, 1]], axis=1), covariance[0])
-    assert z.max() < limit(2, 1e-7)
+    assert z.max() < normal_limit(2, 1e-7)
     for layer, message in (
         (GaussianLayer(2, device="cpu"), "precision is not positive"),
         (ReLULayer(2, device="cpu"), "precision is not positive"),
@@ -488,22 +480,16 @@ def test_couplings_inside_a_layer_see_units_divided_by_their_variance():
     x = x - covariance @ (loc / var)
     pairs = np.triu_indices(3)
     z = deviates(x[:, pairs[0]] * x[:, pairs[1]], covariance[pairs])
-    assert z.max() < limit(6, 1e-7)
+    assert z.max() < normal_limit(6, 1e-7)
 
 
-def test_a_sweep_never_waits_for_the_device(cupy_standin, monkeypatch):
+def test_a_sweep_never_waits_for_the_device(cupy_standin, no_waiting):
     model, exact = joint_machine(cupy_standin, ("ising", "bernoulli"), (4, 2), (0,))
     rng = Generator(0)
     state = model.random_state(8, rng=rng)
     gibbs(1)(rng, model, state)  # the blocks are found once
     data = cupy_standin.asarray(exact.units[0][:8])
-
-    def waits(*args, **options):
-        raise AssertionError("a value was brought to the host")
-
-    for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__"):
-        monkeypatch.setattr(type(data), name, waits)
-    _, info = gibbs(2, clamp=cupy_standin.zeros(4, dtype=bool))(rng, model, state)
-    model.parameter_step(model.gradient(model.data_state(data), info.expected))
-    monkeypatch.undo()
+    with no_waiting():
+        _, info = gibbs(2, clamp=cupy_standin.zeros(4, dtype=bool))(rng, model, state)
+        model.parameter_step(model.gradient(model.data_state(data), info.expected))
     assert np.isfinite(host(model.lateral[0].J())).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from gpugrad.boltzmann.layers import GaussianLayer, IsingLayer
+from gpugrad.boltzmann.layers import GaussianLayer, IsingLayer, Weights
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import ConvergenceError, ParameterError
@@ -187,18 +187,23 @@ def test_labels_can_be_clamped_as_well(xp):
     np.testing.assert_allclose(bound, expected, atol=1e-12)
 
 
-def test_no_tolerance_means_a_fixed_number_of_steps_without_waiting(cupy_standin, monkeypatch):
+def test_no_tolerance_means_a_fixed_number_of_steps_without_waiting(cupy_standin, no_waiting):
     model, exact = joint_machine(cupy_standin, *DEEP[0])
     v = cupy_standin.asarray(exact.units[0][:4])
-
-    def waits(*args, **options):
-        raise AssertionError("a value was brought to the host")
-
-    for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__"):
-        monkeypatch.setattr(type(v), name, waits)
-    found = model.mean_field(v, tolerance=0, max_steps=7, damping=0.2)
-    monkeypatch.undo()
+    with no_waiting():
+        found = model.mean_field(v, tolerance=0, max_steps=7, damping=0.2)
     assert (found.steps, found.change) == (7, None)
+
+
+def test_a_nan_in_any_layer_does_not_pass_for_convergence():
+    """The first layer that is updated stands still from the start; the second one is all nan."""
+    layers = [IsingLayer(2), IsingLayer(2), IsingLayer(2)]
+    weights = [Weights((2, 2), scale=0, dtype="float64") for _ in range(2)]
+    model = BoltzmannMachine(layers, weights=weights, dtype="float64", device="cpu")
+    model.layers[2].params.loc[...] = np.nan
+    v = np.ones((1, 2))
+    with pytest.raises(ConvergenceError, match="still change by nan after 1 steps"):
+        model.mean_field(v, start=State((v, 0 * v, 0 * v)), max_steps=1)
 
 
 def test_an_iteration_that_does_not_converge_says_so():

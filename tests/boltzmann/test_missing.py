@@ -21,7 +21,9 @@ from gpugrad.boltzmann.state import State
 from gpugrad.boltzmann.training_data import Samples
 from gpugrad.errors import CheckpointError, DataError, ParameterError
 
+from .coins import coin_data, two_coins
 from .machines import device_like, host
+from .slopes import slopes_of_model
 
 nan = np.nan
 
@@ -125,29 +127,15 @@ def test_the_positive_phase_is_the_derivative_of_the_observed_likelihood():
             total += np.exp(-model.marginal_free_energy(v[None])[0])
         return -np.log(total)
 
-    for name, p in model.parameters().items():
-        for i in np.ndindex(*p.shape):
-            before = p[i]
-            ends = []
-            for step in (1e-5, -1e-5):
-                p[i] = before + step
-                ends.append(value())
-            p[i] = before
-            assert found[name][i] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=5 * 0.5 / n**0.5)
-
-
-def two_coins():
-    """All states of four units, and their probabilities when one of two coins is thrown."""
-    bits = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
-    heads = bits.sum(axis=1)
-    return bits, (0.8**heads * 0.2 ** (4 - heads) + 0.2**heads * 0.8 ** (4 - heads)) / 2
+    for name, slope in slopes_of_model(model, value).items():
+        assert found[name] == pytest.approx(slope, abs=5 * 0.5 / n**0.5), name
 
 
 def test_training_finds_the_distribution_behind_missing_values():
     """A third of all values is taken away at random; setting them to their mean 1/2 instead, as
     expected values, leaves a distance of 0.06 nats and more."""
     states, p = two_coins()
-    whole = np.repeat(states, np.round(2000 * p).astype(int), axis=0)
+    whole = coin_data(2000)
     data = np.where(np.random.default_rng(0).random(whole.shape) < 1 / 3, nan, whole)
 
     def distance(given, **settings):

@@ -16,6 +16,7 @@ from gpugrad.errors import ParameterError
 
 from .enumeration import STATES
 from .machines import PAIRINGS, device_like, host, small_machine, states_of
+from .slopes import slopes, slopes_of_model
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
 
@@ -75,17 +76,8 @@ def test_derivatives_are_slopes_of_the_mean_energy(xp, pairing):
     model, exact = small_machine(xp, pairing)
     state = states_of(xp, exact)
     got = dict(named_arrays(model.derivatives(state)))
-    parameters = {name: host(p).copy() for name, p in model.parameters().items()}
-    for name, value in parameters.items():
-        for index in np.ndindex(value.shape):
-            means = []
-            for sign in (0.5, -0.5):
-                shifted = value.copy()
-                shifted[index] += sign
-                model.set_parameters({name: shifted})
-                means.append(host(model.energy(state)).mean())
-            model.set_parameters({name: value})
-            assert host(got[name])[index] == pytest.approx(means[0] - means[1], abs=1e-12)
+    for name, slope in slopes_of_model(model, lambda: model.energy(state).mean(), 0.5).items():
+        assert host(got[name]) == pytest.approx(slope, abs=1e-12), name
 
 
 @pairings
@@ -98,27 +90,16 @@ def test_gradient_of_exact_phases_is_that_of_the_negative_log_likelihood(xp, pai
     p = exact.marginal()
     negative = model.derivatives(model.data_state(xp.asarray(exact.v)), sample_weight=xp.asarray(p))
     derivative = model.derivatives(positive)
-    step = 1e-5
+    own = {"weights.0.matrix": exact.W, "layers.0.loc": exact.a, "layers.1.loc": exact.b}
+
+    def likelihood(parameters):
+        return type(exact)(*parameters.values(), *pairing).negative_log_likelihood(data)
+
+    slope = slopes(likelihood, own)
     for (name, first), (_, second) in zip(
         named_arrays(derivative), named_arrays(negative), strict=True
     ):
-        got = host(first) - host(second)
-        for index in np.ndindex(got.shape):
-            likelihoods = []
-            for sign in (step, -step):
-                arrays = {"weights.0.matrix": exact.W, "layers.0.loc": exact.a}
-                arrays["layers.1.loc"] = exact.b
-                shifted = {k: x.copy() for k, x in arrays.items()}
-                shifted[name][index] += sign
-                twin = type(exact)(
-                    shifted["weights.0.matrix"],
-                    shifted["layers.0.loc"],
-                    shifted["layers.1.loc"],
-                    *pairing,
-                )
-                likelihoods.append(twin.negative_log_likelihood(data))
-            slope = (likelihoods[0] - likelihoods[1]) / (2 * step)
-            assert got[index] == pytest.approx(slope, abs=1e-8), (name, index)
+        assert host(first) - host(second) == pytest.approx(slope[name], abs=1e-8), name
 
 
 @pairings
@@ -144,18 +125,15 @@ def test_gradient_is_the_slope_of_the_free_energy_difference(xp, pairing):
     v_data, v_model = (xp.asarray(exact.v[rows]) for rows in ([0, 5, 9], [2, 7]))
     weight = xp.asarray([0.5, 0.2, 0.3])
     got = model.gradient(model.data_state(v_data), model.data_state(v_model), sample_weight=weight)
-    step = 1e-6
+
+    def difference(parameters):
+        there = {name: xp.asarray(p) for name, p in parameters.items()}
+        return model.free_energy_difference(there, v_data, v_model, weight)
+
+    slope = slopes(difference, {name: host(p) for name, p in model.parameters().items()}, 1e-6)
+    assert slope.keys() == dict(named_arrays(got)).keys()
     for name, array in named_arrays(got):
-        for index in np.ndindex(array.shape):
-            values = []
-            for sign in (step, -step):
-                parameters = {k: p.copy() for k, p in model.parameters().items()}
-                parameters[name][index] += sign
-                values.append(
-                    float(model.free_energy_difference(parameters, v_data, v_model, weight))
-                )
-            slope = (values[0] - values[1]) / (2 * step)
-            assert host(array)[index] == pytest.approx(slope, abs=1e-8), (name, index)
+        assert host(array) == pytest.approx(slope[name], abs=1e-8), name
 
 
 def test_a_penalty_enters_the_gradient_exactly_once(xp):

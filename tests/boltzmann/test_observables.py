@@ -17,10 +17,10 @@ from gpugrad.boltzmann.observables import (
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import DataError, ParameterError
+from tests.chance import normal_limit
 
 from .joint import joint_machine
 from .machines import host
-from .test_samplers import limit
 
 BETA = 0.7
 
@@ -73,7 +73,7 @@ def test_means_lie_within_their_errors_of_the_exact_ones(chains):
             ((pairs.matrix - truth["C"]) / pairs.error)[upper],
         ]
     )
-    assert np.abs(z).max() < limit(z.size, 1e-6)
+    assert np.abs(z).max() < normal_limit(z.size, 1e-6)
     np.testing.assert_array_equal(pairs.matrix, pairs.matrix.T)
     np.testing.assert_array_equal(pairs.error, pairs.error.T)
 

@@ -48,6 +48,13 @@ def test_only_momentum_needs_a_state_in_the_dtype_of_the_parameters(xp):
     ]
 
 
+def test_a_variant_without_a_name_of_its_own_takes_no_one_s_place():
+    class Louder(Adam):
+        pass
+
+    assert type(optimizers.from_config(Adam().get_config())) is Adam
+
+
 def test_an_optimizer_comes_back_from_its_configuration():
     made = optimizers.from_config(SGD(momentum=0.5).get_config())
     assert isinstance(made, SGD) and made.momentum == 0.5

@@ -1,7 +1,6 @@
 """Every pairing of unit types that has a partition function, against sums and integrals."""
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -14,10 +13,18 @@ from gpugrad.boltzmann.partition import exact_log_partition
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import NoPartitionFunctionError, ParameterError
+from tests.chance import normal_limit
 
-from .any_machines import OWN_PAIRINGS, PAIRINGS, any_machine, layer_of, some_rows
+from .any_machines import (
+    OWN_PAIRINGS,
+    PAIRINGS,
+    any_machine,
+    integrated,
+    layer_of,
+    some_rows,
+)
 from .machines import host
-from .quadrature import Integrated, Side
+from .slopes import slopes, slopes_of_model
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS + OWN_PAIRINGS, ids="-".join)
 betas = pytest.mark.parametrize("beta", [None, 0.6])
@@ -89,18 +96,9 @@ def test_derivatives_are_the_gradient_of_the_mean_energy(xp, pairing):
     columns = np.resize(some_rows(exact.h, 12), len(rows))
     state = State((xp.asarray(exact.v.states[rows]), xp.asarray(exact.h.states[columns])))
     got = dict(named_arrays(model.derivatives(state)))
-    values = {name: p.copy() for name, p in model.parameters().items()}
-    step = 1e-5
-    for name, value in values.items():
-        for index in np.ndindex(value.shape):
-            means = []
-            for sign in (step, -step):
-                model.parameters()[name][index] += sign
-                means.append(float(model.energy(state).mean()))
-                model.parameters()[name][...] = value
-            slope = (means[0] - means[1]) / (2 * step)
-            assert float(got[name][index]) == pytest.approx(slope, rel=1e-6, abs=1e-7), name
-    tensors = {name: gpugrad.tensor(p) for name, p in values.items()}
+    for name, slope in slopes_of_model(model, lambda: model.energy(state).mean()).items():
+        assert host(got[name]) == pytest.approx(slope, rel=1e-6, abs=1e-7), name
+    tensors = {name: gpugrad.tensor(p.copy()) for name, p in model.parameters().items()}
     for group, parts in (("layers", model.layers), ("weights", model.weights)):
         for i, part in enumerate(parts):
             fields = part.params._fields
@@ -134,28 +132,15 @@ def test_exact_phases_give_the_slope_of_the_log_likelihood(pairing):
     p = exact.joint().sum(axis=1)
     data, all_states = (model.data_state(v) for v in (exact.v.states[rows], exact.v.states))
     descent = model.gradient(all_states, data, sample_weight=p)
-    step = 1e-5
+
+    def minus_log_likelihood(parameters):
+        twin = integrated(pairing, parameters)
+        return np.mean(twin.free_energy(rows)) + twin.log_z()
+
+    slope = slopes(minus_log_likelihood, model.parameters())
+    assert slope.keys() == dict(named_arrays(descent)).keys()
     for name, minus in named_arrays(descent):
-        for index in np.ndindex(minus.shape):
-            found = []
-            for sign in (step, -step):
-                twin = shifted_twin(pairing, model, name, index, sign)
-                found.append(np.mean(twin.free_energy(rows)) + twin.log_z())
-            slope = (found[0] - found[1]) / (2 * step)
-            got = -minus[index]
-            assert got == pytest.approx(slope, rel=1e-5, abs=1e-7), (name, index)
-
-
-def shifted_twin(pairing, model, name, index, amount):
-    arrays = {n: p.copy() for n, p in model.parameters().items()}
-    arrays[name][index] += amount
-    sides = []
-    for i, (kind, layer) in enumerate(zip(pairing, model.layers, strict=True)):
-        units = layer.num_sites if kind == "potts" else layer.num_units
-        sides.append(
-            Side(kind, units, **{f: arrays[f"layers.{i}.{f}"] for f in layer.params._fields})
-        )
-    return Integrated(*sides, arrays["weights.0.matrix"])
+        assert -minus == pytest.approx(slope[name], rel=1e-5, abs=1e-7), name
 
 
 @pairings
@@ -178,7 +163,7 @@ def test_gibbs_sampling_has_the_moments_of_the_machine(pairing):
         ph @ H**4,
         ((V**2).T @ joint @ H**2).ravel(),
     ]
-    limit = NormalDist().inv_cdf(1 - 0.5e-9)
+    limit = normal_limit(1, 1e-9)
     for values, mean, square in zip(found, expected, squares, strict=True):
         spread = np.sqrt(np.maximum(square - mean**2, 1e-12) / n)
         # where every state has one value the difference is rounding

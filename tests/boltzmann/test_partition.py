@@ -23,12 +23,12 @@ from gpugrad.boltzmann.partition import (
     temperatures,
 )
 from gpugrad.errors import DataError, DivergenceError, ParameterError
+from tests.chance import ALLOWED_ERRORS, mean_weight_is
 
 from .enumeration import STATES, Enumerated
 from .machines import PAIRINGS, host, small_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
-ALLOWED = 5.6
 
 
 # ---- exact
@@ -105,12 +105,6 @@ def bridge(exact, pairing, data, beta):
     return Enumerated(beta * exact.W, a, beta * exact.b, *pairing)
 
 
-def mean_weight_is(log_weights, log_expected):
-    """Whether the mean of exp(log_weights) is exp(log_expected), within its standard error."""
-    w = np.exp(log_weights - log_expected)
-    return abs(w.mean() - 1) < ALLOWED * w.std(ddof=1) / math.sqrt(w.size)
-
-
 @pairings
 def test_the_mean_weight_of_ais_is_the_partition_function(pairing):
     """Even with four temperatures: the weights are unbiased however fast the annealing."""
@@ -158,7 +152,9 @@ def test_many_temperatures_give_log_z_from_both_sides(pairing):
     down = reverse_ais(model, samples, Generator(5), **settings)
     per_sample = raise_(model, samples, Generator(6), **settings)
     for estimate in (up, down, per_sample):
-        assert estimate.log_z == pytest.approx(exact.log_z(), abs=ALLOWED * estimate.error + 0.01)
+        assert estimate.log_z == pytest.approx(
+            exact.log_z(), abs=ALLOWED_ERRORS * estimate.error + 0.01
+        )
         assert estimate.error < 0.02
         assert estimate.ess > 350
     assert (up.optimistic, down.optimistic, per_sample.optimistic) == (True, False, False)
@@ -179,7 +175,9 @@ def test_with_few_temperatures_the_two_sides_bracket_log_z():
 def test_without_data_the_base_comes_from_the_machine():
     model, exact = small_machine()
     estimate = ais(model, Generator(9), n_temperatures=300, n_chains=400)
-    assert estimate.log_z == pytest.approx(exact.log_z(), abs=ALLOWED * estimate.error + 0.01)
+    assert estimate.log_z == pytest.approx(
+        exact.log_z(), abs=ALLOWED_ERRORS * estimate.error + 0.01
+    )
 
 
 def test_a_machine_without_couplings_needs_no_annealing():
@@ -209,7 +207,7 @@ def test_float32_machines_are_weighed_in_float64():
     ]
     error = math.hypot(*(e.error for e in estimates))
     difference = abs(estimates[0].log_z - estimates[1].log_z)
-    assert difference < ALLOWED * error + 1e-3
+    assert difference < ALLOWED_ERRORS * error + 1e-3
     assert estimates[1].log_weights.dtype == "float64"
 
 

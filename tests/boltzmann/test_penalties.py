@@ -15,6 +15,7 @@ from gpugrad.errors import ParameterError
 
 from .any_machines import any_machine
 from .machines import device_like, host, small_machine
+from .slopes import slopes, slopes_of_model
 
 # ---- penalties on parameters
 
@@ -35,14 +36,7 @@ FORMULAS = {
 def test_gradients_are_the_slopes_of_the_values(xp, kind):
     x, penalty = values(kind is LogPenalty), kind(0.7)
     assert float(penalty.value(xp.asarray(x))) == pytest.approx(FORMULAS[kind](x), rel=1e-12)
-    slope = np.empty_like(x)
-    for i in np.ndindex(*x.shape):
-        ends = []
-        for step in (1e-6, -1e-6):
-            moved = x.copy()
-            moved[i] += step
-            ends.append(FORMULAS[kind](moved))
-        slope[i] = (ends[0] - ends[1]) / 2e-6
+    slope = slopes(lambda at: FORMULAS[kind](at["x"]), {"x": x}, 1e-6)["x"]
     np.testing.assert_allclose(host(penalty.grad(xp.asarray(x))), slope, atol=1e-8)
 
 
@@ -154,15 +148,8 @@ def test_the_sparsity_gradient_is_the_slope_of_its_value(xp, pairing, weighted):
     assert float(
         sparsity.value(model, model.parameters(), model.data_state(v), given)
     ) == pytest.approx(value(), rel=1e-12)
-    for name, p in model.parameters().items():
-        for i in np.ndindex(*p.shape):
-            before, ends = float(p[i]), []
-            for step in (1e-6, -1e-6):
-                p[i] = before + step
-                ends.append(value())
-            p[i] = before
-            slope = (ends[0] - ends[1]) / 2e-6
-            assert float(gradient[name][i]) - 1 == pytest.approx(slope, abs=1e-8), name
+    for name, slope in slopes_of_model(model, value, 1e-6).items():
+        assert host(gradient[name]) - 1 == pytest.approx(slope, abs=1e-8), name
 
 
 @pytest.mark.parametrize("kind", [Phases, GeneralPhases])
@@ -208,15 +195,8 @@ def test_deep_layers_are_held_given_their_neighbours(xp):
         q = host(model.conditional_mean(1, means)).mean(axis=0)
         return 1.5 * ((q + 0.5) ** 2).sum()
 
-    for name, p in model.parameters().items():
-        for i in np.ndindex(*p.shape):
-            before, ends = float(p[i]), []
-            for step in (1e-6, -1e-6):
-                p[i] = before + step
-                ends.append(value())
-            p[i] = before
-            slope = (ends[0] - ends[1]) / 2e-6
-            assert float(gradient[name][i]) == pytest.approx(slope, abs=1e-8), name
+    for name, slope in slopes_of_model(model, value, 1e-6).items():
+        assert host(gradient[name]) == pytest.approx(slope, abs=1e-8), name
 
 
 def test_settings_of_sparsity_are_checked():

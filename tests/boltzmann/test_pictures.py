@@ -45,3 +45,19 @@ def test_reconstruction_error_has_room_above_it(errors: list[float], monkeypatch
     bottom, top = lower.get_ylim()
     assert bottom == 0 and top > 0
     assert not np.nanmax([*errors, 0.0]) > 0.9 * top
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one_and_no_other(monkeypatch, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    path = tmp_path / "samples.png"
+    pictures.draw_samples(np.eye(4), path)
+    before = path.read_bytes()
+
+    def half(self, file, **settings):
+        file.write(b"half")
+        raise ValueError("no glyph")
+
+    monkeypatch.setattr(figure.Figure, "savefig", half)
+    with pytest.raises(ValueError, match="no glyph"):
+        pictures.draw_samples(np.eye(4), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

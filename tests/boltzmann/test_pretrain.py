@@ -9,13 +9,11 @@ from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.pretrain import compose, modules, pretrain
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import DataError, DivergenceError, ParameterError
+from tests.chance import deviates, normal_limit
 
 from .enumeration import Enumerated
 from .joint import joint_machine
 from .machines import device_like, host
-from .test_samplers import deviates, limit
-
-SIDES = ("bernoulli", "ising")
 
 
 def deep_machine(xp, seed=0, sizes=(3, 2, 2, 2)):
@@ -109,7 +107,7 @@ def test_contrastive_divergence_has_the_expected_gradient():
         expected = (negative - positive).ravel()
         varying = found.std(axis=0) > 0
         z = deviates(found[:, varying], expected[varying])
-        assert z.max() < limit(z.size, 1e-7 / 3)
+        assert z.max() < normal_limit(z.size, 1e-7 / 3)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -1,7 +1,6 @@
 """Gibbs chains against the exact distribution of a small machine."""
 
 import tracemalloc
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -15,22 +14,18 @@ from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.samplers import gibbs, start_from_data
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import ParameterError
+from tests.chance import deviates, normal_limit
 
 from .joint import joint_machine
-from .machines import PAIRINGS, device_like, host, small_machine
+from .machines import (
+    PAIRINGS,
+    assert_donation_is_all_the_difference,
+    device_like,
+    host,
+    small_machine,
+)
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
-
-
-def deviates(samples, expected):
-    """One normal deviate a statistic: the mean over independent rows less the expected value."""
-    spread = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-    return np.abs(samples.mean(axis=0) - expected) / spread
-
-
-def limit(statistics, rate):
-    """What none of that many normal deviates exceeds but with probability `rate`."""
-    return NormalDist().inv_cdf(1 - rate / statistics / 2)
 
 
 @pairings
@@ -52,7 +47,7 @@ def test_statistics_of_long_chains_are_the_exact_ones(pairing, beta):
         vh = vh + state.visible[:, :, None] * state.hidden[:, None, :] / sweeps
     first, second, mixed = exact.moments(exact.joint(1.0 if beta is None else beta))
     z = np.concatenate([deviates(v, first), deviates(h, second), deviates(vh, mixed).ravel()])
-    assert z.max() < limit(z.size, 1e-7)
+    assert z.max() < normal_limit(z.size, 1e-7)
 
 
 @pairings
@@ -74,7 +69,7 @@ def test_one_sweep_has_the_exact_transition_probabilities(xp, pairing):
         z = np.abs(counts - p * copies)[usual] / np.sqrt(p * (1 - p) * copies)[usual]
         largest = max(largest, z.max())
     # binomial tails are heavier than normal ones: the limit is that of a thousandth of the rate
-    assert largest < limit(probability.size, 1e-10)
+    assert largest < normal_limit(probability.size, 1e-10)
     expected = exact.hidden_given(host(state.visible)[:200]) @ exact.h
     np.testing.assert_allclose(host(info.expected.hidden)[:200], expected, atol=1e-13)
 
@@ -102,15 +97,7 @@ def test_k_sweeps_are_k_times_one_sweep(xp, pairing):
 
 def test_a_step_leaves_the_old_state_alone_unless_it_is_donated(xp):
     model, _ = small_machine(xp)
-    start = model.random_state(50, rng=Generator(0))
-    before = start.copy()
-    kept, _ = gibbs(2)(Generator(3), model, start)
-    for x, y in zip(start, before, strict=True):
-        np.testing.assert_array_equal(host(x), host(y))
-    given, _ = gibbs(2, donate=True)(Generator(3), model, start)
-    for x, y, z in zip(given, start, kept, strict=True):
-        assert x is y
-        np.testing.assert_array_equal(host(x), host(z))
+    assert_donation_is_all_the_difference(model, 50)
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -136,7 +123,7 @@ def test_clamped_chains_sample_the_conditional_distribution():
     state, _ = gibbs(40, clamp=mask, donate=True)(Generator(5), model, state)
     p = exact.marginal() * (exact.v[:, :2] == values).all(axis=1)
     z = deviates(state.visible[:, 2:], (p / p.sum()) @ exact.v[:, 2:])
-    assert z.max() < limit(2, 1e-7)
+    assert z.max() < normal_limit(2, 1e-7)
 
 
 def test_a_temperature_of_its_own_for_each_chain(xp):
@@ -147,7 +134,7 @@ def test_a_temperature_of_its_own_for_each_chain(xp):
     h = np.tile(exact.h[3], (2 * n, 1))
     state, _ = gibbs(1, beta=beta)(Generator(6), model, State((None, xp.asarray(h))))
     v = host(state.visible)
-    assert np.abs(v[:n].mean(axis=0) * np.sqrt(n)).max() < limit(4, 1e-8)
+    assert np.abs(v[:n].mean(axis=0) * np.sqrt(n)).max() < normal_limit(4, 1e-8)
     mode = exact.v[exact.visible_given([exact.h[3]])[0].argmax()]
     np.testing.assert_array_equal(v[n:], np.tile(mode, (n, 1)))
 
@@ -167,7 +154,7 @@ def test_even_and_odd_layers_of_a_deep_machine_alternate(xp):
     rng = Generator(7)
     state, info = gibbs(30)(rng, model, model.random_state(5000, rng=rng))
     z = deviates(np.concatenate([host(x) for x in state], axis=1), p @ grid)
-    assert z.max() < limit(6, 1e-7)
+    assert z.max() < normal_limit(6, 1e-7)
     np.testing.assert_array_equal(host(info.expected[2]), host(state[2]))
     mean = model.conditional_mean(1, state)
     np.testing.assert_allclose(host(info.expected[1]), host(mean), atol=1e-13)
@@ -187,7 +174,7 @@ def test_four_layers_of_any_units_have_the_exact_moments(xp):
         products = found[i][:, :, None] * found[i + 1][:, None, :]
         z.append(deviates(products, -exact.moments(f"weights.{i}.matrix")).ravel())
     z = np.concatenate(z)
-    assert z.max() < limit(z.size, 1e-7)
+    assert z.max() < normal_limit(z.size, 1e-7)
     for i in (1, 3):
         mean = host(model.conditional_mean(i, state))
         np.testing.assert_allclose(host(info.expected[i]), mean, atol=1e-13)
@@ -206,7 +193,7 @@ def test_any_layer_of_a_deep_machine_can_be_held(layer):
     keep = exact.rows(layer, held)
     z = [deviates(x, exact.mean(i, keep)) for i, x in enumerate(state) if i != layer]
     z = np.concatenate(z)
-    assert z.max() < limit(z.size, 1e-7)
+    assert z.max() < normal_limit(z.size, 1e-7)
 
 
 def test_a_layer_that_has_to_be_given_is_named():
@@ -262,7 +249,7 @@ def test_a_clamp_that_does_not_fit_is_refused(xp):
             gibbs(1, clamp=clamp)(Generator(0), model, state)
 
 
-def test_an_update_never_waits_for_the_device(cupy_standin, monkeypatch):
+def test_an_update_never_waits_for_the_device(cupy_standin, no_waiting):
     """Whatever would bring a value to the host raises during a whole centred PCD update."""
     model, exact = small_machine(cupy_standin)
     model.weights[0].add_penalty({"matrix": L2Penalty(0.1)})
@@ -271,16 +258,10 @@ def test_an_update_never_waits_for_the_device(cupy_standin, monkeypatch):
     rng, beta = Generator(0), cupy_standin.ones((16, 1))
     centering = Centering.for_model(model, data)
     state, mask = model.random_state(16, rng=rng), cupy_standin.zeros(4, dtype=bool)
-
-    def waits(*args, **options):
-        raise AssertionError("a value was brought to the host")
-
-    for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__"):
-        monkeypatch.setattr(type(data), name, waits)
-    state, info = gibbs(2, beta=beta, clamp=mask)(rng, model, state)
-    _, positive = start_from_data(rng, model, data)
-    centering.update(positive)
-    model.parameter_step(centering.gradient(model, positive, info.expected))
-    model.marginal_free_energy(data, beta)
-    monkeypatch.undo()
+    with no_waiting():
+        state, info = gibbs(2, beta=beta, clamp=mask)(rng, model, state)
+        _, positive = start_from_data(rng, model, data)
+        centering.update(positive)
+        model.parameter_step(centering.gradient(model, positive, info.expected))
+        model.marginal_free_energy(data, beta)
     assert np.isfinite(host(model.weights[0].W())).all()

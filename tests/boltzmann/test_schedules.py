@@ -66,3 +66,10 @@ def test_settings_out_of_range_and_unknown_names_are_refused():
     with pytest.raises(ParameterError, match="constant does not take"):
         schedules.get("constant", 0.1, final=0.01)
     assert schedules.get("constant", 0.1, final=None) == Constant(0.1)
+
+
+def test_a_variant_without_a_name_of_its_own_takes_no_one_s_place():
+    class Hastier(Linear):
+        pass
+
+    assert type(schedules.from_config(Linear(0.1).get_config())) is Linear

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.callbacks import Callback
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.layers import GaussianLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
@@ -15,6 +14,7 @@ from gpugrad.boltzmann.streaming import Stream, StreamedSamples, is_streamed, op
 from gpugrad.errors import CheckpointError, DataError, ParameterError
 
 from .machines import device_like, host
+from .trainers import StopAt
 
 WIDTH = 7
 
@@ -136,15 +136,6 @@ def test_hdf5_memory_map_and_array_are_trained_on_alike(xp, files):
     assert all(np.array_equal(W, machines[0]) for W in machines)
 
 
-class StopAt(Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def update(self, trainer):
-        if trainer.step == self.step:
-            trainer.request_stop()
-
-
 @pytest.mark.parametrize("stop", [1, 9, 13, 27])
 def test_resumed_training_ends_in_the_same_bits(xp, stop):
     source = Stream(numbered(100), block=8, blocks=3)
@@ -249,6 +240,13 @@ def test_data_sets_that_are_not_there_are_named(files):
     hdf5, _, _ = files
     with pytest.raises(DataError, match=r"no array 'x' of two axes, it has \['group/samples'\]"):
         open_stream(hdf5, key="x")
+    with pytest.raises(DataError, match="no array 'labels' of two axes") as first:
+        open_stream(hdf5, key="labels")
+    with pytest.raises(ParameterError, match="block is 0") as second:
+        open_stream(hdf5, block=0)
+    # a file that somebody still reads cannot be opened to be written
+    pytest.importorskip("h5py").File(hdf5, "a").close()
+    del first, second
     hdf5.write_bytes(hdf5.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         open_stream(hdf5)

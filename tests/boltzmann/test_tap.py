@@ -27,6 +27,7 @@ from gpugrad.errors import ConvergenceError, DataError, ParameterError
 
 from .enumeration import STATES
 from .machines import device_like, host
+from .slopes import slopes
 from .tap_machines import (
     DEEP,
     TWO,
@@ -85,18 +86,11 @@ def test_derivatives_with_respect_to_the_parameters(xp, kinds, order, clamped):
         found = dict(named_arrays(tap_derivatives(model, units, sample_weight=sent, **how)))
 
         def objective(parameters, w=w):
-            values = host(tap_free_energy(model, units, parameters, **how))
+            there = {name: xp.asarray(x) for name, x in parameters.items()}
+            values = host(tap_free_energy(model, units, there, **how))
             return values.mean() if w is None else w @ values
 
-        for name, array in own.items():
-            slope = np.empty_like(array)
-            for at in np.ndindex(array.shape):
-                ends = []
-                for step in (1e-4, -1e-4):
-                    moved = array.copy()
-                    moved[at] += step
-                    ends.append(objective({**model.parameters(), name: xp.asarray(moved)}))
-                slope[at] = (ends[0] - ends[1]) / 2e-4
+        for name, slope in slopes(objective, own, 1e-4).items():
             np.testing.assert_allclose(host(found[name]), slope, atol=1e-7, err_msg=name)
     tensors = {name: gpugrad.tensor(p) for name, p in model.parameters().items()}
     (tap_free_energy(model, units, tensors, **how) * xp.asarray(weight)).sum().backward()

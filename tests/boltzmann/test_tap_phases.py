@@ -8,9 +8,11 @@ from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.tap import tap_magnetizations
 from gpugrad.boltzmann.tap_phases import TapPhases
+from gpugrad.boltzmann.tap_sweeps import TapSweeps, clamped_units
 from gpugrad.errors import CheckpointError, ParameterError
 
 from .machines import host
+from .slopes import slopes
 from .tap_machines import DEEP, TWO, joint_states, tap_machine
 
 kinds_of_each_sort = pytest.mark.parametrize("kinds", [TWO[0], TWO[2], DEEP[0]], ids="-".join)
@@ -40,21 +42,6 @@ def estimate(model, own, v, order, weight=None):
     return (free_energy.mean() if weight is None else weight @ free_energy) + log_z
 
 
-def differences(model, own, objective, step=1e-4):
-    found = {}
-    for name, array in own.items():
-        found[name] = np.empty_like(array)
-        for at in np.ndindex(array.shape):
-            ends = []
-            for change in (step, -step):
-                moved = array.copy()
-                moved[at] += change
-                ends.append(objective({**own, name: moved}))
-            found[name][at] = (ends[0] - ends[1]) / (2 * step)
-    model.set_parameters(own)
-    return found
-
-
 @pytest.mark.parametrize("weight", [None, np.array([0.4, 0.1, 0.3, 0.2])], ids=["", "weighted"])
 @kinds_of_each_sort
 @orders
@@ -63,7 +50,7 @@ def test_gradient_is_that_of_the_tap_likelihood(kinds, order, weight):
     model, own = tap_machine(np, kinds, scale=0.3)
     v = batch(kinds)
     found, _ = gradient_of(np, model, v, weight, order=order)
-    expected = differences(model, own, lambda p: estimate(model, p, v, order, weight))
+    expected = slopes(lambda p: estimate(model, p, v, order, weight), own, 1e-4)
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, atol=1e-7, err_msg=name)
 
@@ -91,12 +78,10 @@ def test_centred_gradient_is_that_in_centred_parameters(kinds):
         return back
 
     zero = {name: np.zeros_like(array) for name, array in own.items()}
-    slopes = differences(
-        model,
-        zero,
-        lambda p: estimate(model, {n: own[n] + d for n, d in ordinary(p).items()}, v, 2),
+    expected = slopes(
+        lambda p: estimate(model, {n: own[n] + d for n, d in ordinary(p).items()}, v, 2), zero, 1e-4
     )
-    for name, array in ordinary(slopes).items():
+    for name, array in ordinary(expected).items():
         np.testing.assert_allclose(found[name], array, atol=1e-7, err_msg=name)
 
 
@@ -157,6 +142,28 @@ def test_seeds_persist_and_random_ones_are_drawn_anew(xp):
     assert np.abs(seen[-1][:2] - settled).max() < 0.05
     assert np.abs(seen[-1][2:] - settled).max() > 0.2
     assert np.abs(seen[-1][2:] - seen[-2][2:]).max() > 0.2
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_gradient_moves_the_seeds_by_k_sweeps_and_new_ones_by_burn_in_more(k):
+    """Counted on the same sweeps made one by one, from the seeds that the same draws give."""
+    model, _ = tap_machine(np, DEEP[0])
+    how = {"n_random": 3, "max_batch": 2, "mean_field_steps": 3}
+    phases, twin = (TapPhases(model, Generator(3), n_chains=2, k=k, **how) for _ in range(2))
+    fresh = slice(2, 5)
+    for p in (phases, twin):
+        p.burn_in = 6
+        p.data_rows(2)[...] = batch(DEEP[0])[:2]
+    phases(2)
+    twin._scatter(fresh)
+    moved = TapSweeps(model, [m[fresh] for m in twin.units])
+    clamped = TapSweeps(model, clamped_units(model, twin.data_rows(2)), clamped=True)
+    for sweeps, times in ((moved, 6), (twin.seeds, k), (clamped, 3)):
+        for _ in range(times):
+            sweeps.step(0.5)
+    for found, seeds, data in zip(phases.units, twin.units, clamped.units, strict=True):
+        np.testing.assert_allclose(found[:5], seeds[:5], atol=1e-14)
+        np.testing.assert_allclose(found[5:], data, atol=1e-14)
 
 
 def test_arrays_carry_on_bit_for_bit(xp):

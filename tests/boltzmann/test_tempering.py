@@ -1,14 +1,12 @@
 """Parallel tempering and driven Gibbs sampling against exact distributions of small machines."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import tempering
-from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
+from gpugrad.boltzmann.layers import BernoulliLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
@@ -20,10 +18,11 @@ from gpugrad.boltzmann.swaps import (
 )
 from gpugrad.boltzmann.tempering import TemperedState, driven_gibbs, parallel_tempering
 from gpugrad.errors import CheckpointError, ParameterError
+from tests.chance import deviates, normal_limit
 
 from .any_machines import PAIRINGS as ANY_PAIRINGS
 from .any_machines import any_machine
-from .ladders import RATE, chi_square, joint_states, two_modes, up
+from .ladders import RATE, Listed, chi_square, deep_machine, joint_states, two_modes, up
 from .machines import PAIRINGS, device_like, host, small_machine
 
 BETAS = (0.3, 0.5, 0.75, 1.0)
@@ -144,36 +143,8 @@ def test_moments_at_every_temperature_for_other_units(pairing):
     for r, beta in enumerate(step.betas):
         p = exact.joint(beta).sum(axis=1)
         for found, values in ((first[r], exact.v.states), (second[r], exact.v.states**2)):
-            error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-            z.append(np.abs(found.mean(axis=0) - p @ values) / error)
-    assert np.max(z) < NormalDist().inv_cdf(1 - 1e-8 / np.size(z) / 2)
-
-
-def deep_machine():
-    """Three layers of two units, with all joint states and their energies."""
-    layers = [BernoulliLayer(2), IsingLayer(2), BernoulliLayer(2)]
-    model = BoltzmannMachine(layers, dtype="float64", device="cpu")
-    draw = np.random.default_rng(3)
-    model.set_parameters({k: draw.normal(size=p.shape) for k, p in model.parameters().items()})
-    grid = np.array(np.meshgrid(*[[0.0, 1.0]] * 6)).reshape(6, -1).T
-    grid[:, 2:4] = 2 * grid[:, 2:4] - 1
-    p = model.parameters()
-    energy = np.array(
-        [
-            -sum(float(p[f"layers.{i}.loc"] @ s[2 * i : 2 * i + 2]) for i in range(3))
-            - float(s[:2] @ p["weights.0.matrix"] @ s[2:4])
-            - float(s[2:4] @ p["weights.1.matrix"] @ s[4:])
-            for s in grid
-        ]
-    )
-    return model, grid, energy
-
-
-class Listed:
-    """What `chi_square` needs of a machine whose joint states are listed."""
-
-    def __init__(self, grid):
-        self.v = grid
+            z.append(deviates(found, p @ values))
+    assert np.max(z) < normal_limit(np.size(z), 1e-8)
 
 
 def test_deep_machines_exchange_joint_states():
@@ -209,7 +180,7 @@ def test_a_machine_of_two_modes_that_gibbs_cannot_cross_gets_exact_mode_weights(
     stuck = State((np.repeat(down, 5 * n, axis=0), np.repeat(h, 5, axis=0)))
     state, info = step(Generator(1), model, TemperedState(stuck, start.replica, start.betas))
     z = abs(up(state.cold.visible).mean() - weight) / np.sqrt(weight * (1 - weight) / n)
-    assert z < NormalDist().inv_cdf(1 - RATE / 2)
+    assert z < normal_limit(1, RATE)
     assert info.acceptance.min() > 0.1
 
 
@@ -226,7 +197,7 @@ def test_the_acceptance_is_the_exact_mean_of_min_1_r(pairing):
     mean = p @ np.minimum(r, 1) @ q
     spread = np.sqrt(p @ np.minimum(r, 1) ** 2 @ q - mean**2)
     z = abs(info.acceptance[0] - mean) / (spread / np.sqrt(n))
-    assert z < NormalDist().inv_cdf(1 - RATE / 2)
+    assert z < normal_limit(1, RATE)
     assert info.tried.tolist() == [n]
 
 
@@ -312,20 +283,14 @@ def test_each_pair_of_neighbours_is_tried_in_turn(rungs):
     assert rungs == 2 or not pairs[0] & pairs[1]
 
 
-def test_a_step_never_waits_for_the_device(cupy_standin, monkeypatch):
+def test_a_step_never_waits_for_the_device(cupy_standin, no_waiting):
     """Whatever would bring a value to the host raises during steps of both samplers."""
     model, _ = small_machine(cupy_standin)
     rng, step, driven = Generator(0), parallel_tempering(BETAS, k=4), driven_gibbs(2)
     state, other = step.start(rng, model, 10), driven.start(rng, model, 10)
-
-    def waits(*args, **options):
-        raise AssertionError("a value was brought to the host")
-
-    for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__"):
-        monkeypatch.setattr(type(state.betas), name, waits)
-    state, info = step(rng, model, state)
-    driven(rng, model, other)
-    monkeypatch.undo()
+    with no_waiting():
+        state, info = step(rng, model, state)
+        driven(rng, model, other)
     assert (info.acceptance > 0).all()
 
 
@@ -438,7 +403,7 @@ def test_the_drive_is_a_stationary_autoregression_of_mean_1():
     step = driven_gibbs(1, std=std, momentum=momentum)
     first = step.start(Generator(0), model, n)
     second, _ = step(Generator(1), model, first)
-    limit = NormalDist().inv_cdf(1 - 1e-8 / 6)
+    limit = normal_limit(3, 1e-8)
     beta = step.beta(second.drive)[:, 0]
     assert abs(beta.mean() - 1) < limit * std / np.sqrt(n)
     fourth = ((beta - 1) ** 4).mean()

@@ -1,17 +1,15 @@
-"""Training of every machine by every method: what is learned, and what a stop may not change."""
+"""Training of every machine by every method: what is learned, and what is watched meanwhile."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.callbacks import Callback, CheckpointWriter, EarlyStopping
-from gpugrad.boltzmann.checkpoint import load_checkpoint, save_checkpoint
+from gpugrad.boltzmann.checkpoint import load_checkpoint
 from gpugrad.boltzmann.constraints import centre_rows, non_positive
 from gpugrad.boltzmann.fit import Trainer
-from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers import (
     BernoulliLayer,
     ExponentialLayer,
@@ -21,36 +19,21 @@ from gpugrad.boltzmann.layers import (
     Weights,
 )
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
-from gpugrad.boltzmann.optimizers import SGD, Adam, Nesterov, RMSProp
+from gpugrad.boltzmann.optimizers import SGD
 from gpugrad.boltzmann.partition import ais, exact_log_partition, log_likelihood
 from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.schedules import Constant, Linear
-from gpugrad.boltzmann.sparsity import SparsityTarget
 from gpugrad.boltzmann.state import State
-from gpugrad.boltzmann.streaming import Stream
-from gpugrad.boltzmann.tempering import driven_gibbs, parallel_tempering
+from gpugrad.boltzmann.tempering import parallel_tempering
 from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
-from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
+from gpugrad.errors import DivergenceError, ParameterError
 
-from .machines import device_like, host
+from .coins import bits, coin_data, two_coins
+from .machines import host
+from .trainers import SHORT, StopAt, spins, trainer_of
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
-
-
-def bits(n=4):
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
-
-
-def two_coins():
-    """All states of four units, and their probabilities when one of two coins is thrown."""
-    heads = bits().sum(axis=1)
-    return bits(), (0.8**heads * 0.2 ** (4 - heads) + 0.2**heads * 0.8 ** (4 - heads)) / 2
-
-
-def coin_data(copies=1000):
-    states, p = two_coins()
-    return np.repeat(states, np.round(copies * p).astype(int), axis=0)
 
 
 # ---- what it learns
@@ -183,228 +166,6 @@ def test_tempered_chains_cross_between_modes_where_plain_ones_do_not(sampler):
     assert (abs(p[1] / p.sum() - 0.7) < 0.1) == (sampler != "none")
 
 
-# ---- resuming
-
-
-def spins(model_layers, xp, lateral=None):
-    return BoltzmannMachine(
-        model_layers,
-        dtype="float32",
-        device=device_like(xp),
-        rng=Generator(3),
-        lateral=lateral,
-    )
-
-
-def holes(data):
-    return np.where(np.random.default_rng(0).random(data.shape) < 0.2, np.nan, data)
-
-
-def ring():
-    J = 0.1 * np.roll(np.eye(4), 1, axis=0)
-    return {0: J + J.T}
-
-
-SHORT = coin_data(40)
-VARIANTS = {
-    "gaussian": (lambda xp: spins([GaussianLayer(4), BernoulliLayer(3)], xp), {}),
-    "gaussian cd": (lambda xp: spins([GaussianLayer(4), BernoulliLayer(3)], xp), {"method": "cd"}),
-    "gaussian autodiff": (
-        lambda xp: spins([GaussianLayer(4), IsingLayer(3)], xp),
-        {"gradient": "autodiff", "optimizer": Adam(), "schedule": Constant(0.01)},
-    ),
-    "deep": (lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp), {}),
-    "deep cd": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
-        {"method": "cd", "optimizer": RMSProp(), "schedule": Constant(0.01)},
-    ),
-    "deep sampler": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
-        {"sampler": gibbs(2), "n_chains": 5, "optimizer": Nesterov(0.5)},
-    ),
-    "lateral": (lambda xp: spins([BernoulliLayer(4)], xp, ring()), {}),
-    "tap": (lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp), {"method": "tap"}),
-    "tempering": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"sampler": parallel_tempering((0.0, 0.5, 1.0)), "n_chains": 6},
-    ),
-    "trajectory": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"sampler": parallel_trajectory_tempering(), "n_chains": 6, "schedule": Constant(0.5)},
-    ),
-    "tempering deep": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
-        {"sampler": parallel_tempering((0.5, 1.0), k=2), "n_chains": 6},
-    ),
-    "driven": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"sampler": driven_gibbs(), "n_chains": 6},
-    ),
-    "sparse": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"sparsity": SparsityTarget(0.2, 1.0), "optimizer": Adam(), "schedule": Constant(0.01)},
-    ),
-    "missing": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"missing": "impute", "data": holes(SHORT)},
-    ),
-    "missing deep": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3), IsingLayer(2)], xp),
-        {"missing": "impute", "data": holes(SHORT), "shuffle": False},
-    ),
-    "stream": (
-        lambda xp: spins([BernoulliLayer(4), BernoulliLayer(3)], xp),
-        {"data": Stream(SHORT, block=8, blocks=2)},
-    ),
-}
-
-
-class StopAt(Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def update(self, trainer):
-        if trainer.step == self.step:
-            trainer.request_stop()
-
-
-def trainer_of(xp, variant, seed=1, callbacks=()):
-    make, settings = VARIANTS[variant]
-    given = {
-        "data": SHORT,
-        "epochs": 3,
-        "batch_size": 12,
-        "schedule": Linear(0.1),
-        "rng": Generator(seed),
-        "callbacks": callbacks,
-    } | settings
-    return Trainer(make(xp), given.pop("data"), **given)
-
-
-def arrays_of(trainer):
-    return {name: host(a).copy() for name, a in trainer.state_dict()[0].items()}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("stop", [1, 6])
-def test_resumed_training_ends_in_the_same_bits(xp, variant, stop, tmp_path):
-    undisturbed = trainer_of(xp, variant)
-    undisturbed.run()
-    writer = CheckpointWriter(tmp_path / "c", 1e9)
-    first = trainer_of(xp, variant, callbacks=[StopAt(stop), writer])
-    first.run()
-    assert first.step == stop
-    # another seed: nothing of the new process but the checkpoint may matter
-    second = trainer_of(xp, variant, seed=77)
-    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
-    second.run()
-    assert second.step == undisturbed.step > 6
-    found, expected = arrays_of(second), arrays_of(undisturbed)
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        assert np.array_equal(found[name], array), name
-    assert [r | {"seconds": 0} for r in second.history] == [
-        r | {"seconds": 0} for r in undisturbed.history
-    ]
-    # and training did something
-    start = arrays_of(trainer_of(xp, variant))
-    assert any(not np.array_equal(start[n], expected[n]) for n in start if n.startswith("model."))
-
-
-def test_chains_of_another_sampler_are_refused_and_change_nothing():
-    made = trainer_of(np, "tempering")
-    made.update()
-    arrays, metadata = made.state_dict()
-    arrays = {name: host(a).copy() for name, a in arrays.items()}
-    other = trainer_of(np, "tempering", seed=5)
-    before = arrays_of(other)
-    for damage, message in (
-        (lambda a: [a.pop(n) for n in list(a) if n.startswith("chains.")], "chains"),
-        (
-            lambda a: a.update({n: x[:-1] for n, x in a.items() if x.ndim and "chains." in n}),
-            "chains",
-        ),
-    ):
-        spoiled = dict(arrays)
-        damage(spoiled)
-        with pytest.raises(CheckpointError, match=message):
-            other.load_state_dict(spoiled, metadata)
-        after = arrays_of(other)
-        assert all(np.array_equal(before[n], after[n]) for n in before) and other.step == 0
-
-
-@pytest.mark.parametrize(
-    ("variant", "sampler", "message"),
-    [
-        ("tempering", parallel_tempering((0.0, 0.4, 1.0)), "betas.1 0.5, expected betas.1 0.4"),
-        ("tempering", parallel_tempering((0.0, 0.5, 1.0), k=2), "k 1, expected k 2"),
-        ("trajectory", parallel_trajectory_tempering(threshold=0.5), "0.25, expected threshold"),
-        ("driven", driven_gibbs(std=0.3), "std 0.2, expected std 0.3"),
-        ("driven", parallel_tempering((0.0, 1.0)), "driven_gibbs"),
-        ("driven", gibbs(2), "driven_gibbs"),
-    ],
-)
-def test_a_checkpoint_of_other_settings_of_the_sampler_is_refused(variant, sampler, message):
-    arrays, metadata = trainer_of(np, variant).state_dict()
-    metadata = json.loads(json.dumps(metadata))  # as a file gives it back
-    other = trainer_of(np, variant)
-    other.load_state_dict(arrays, metadata)
-    other.sampler = sampler
-    with pytest.raises(CheckpointError, match=f"made with sampler .*{message}"):
-        other.load_state_dict(arrays, metadata)
-
-
-HELD = np.arange(4) < 2
-
-
-@pytest.mark.parametrize(
-    ("sampler", "other"),
-    [
-        (gibbs(2), gibbs(3)),
-        (gibbs(2, clamp=HELD), gibbs(2)),
-        (gibbs(2, clamp=HELD), gibbs(2, clamp=~HELD)),
-        (gibbs(2, clamp=HELD), gibbs(2, clamp={1: True})),
-        (gibbs(2, clamp={0: True}), gibbs(2, clamp={1: True})),
-        (gibbs(2, beta=0.5), gibbs(2, beta=0.6)),
-        (gibbs(2, beta=np.full((3, 1), 0.5)), gibbs(2, beta=np.full((3, 1), 0.6))),
-    ],
-)
-def test_settings_of_gibbs_as_a_sampler_are_compared(sampler, other):
-    made = trainer_of(np, "driven")
-    made.sampler = sampler
-    arrays, metadata = made.state_dict()
-    metadata = json.loads(json.dumps(metadata))
-    made.load_state_dict(arrays, metadata)
-    made.sampler = other
-    with pytest.raises(CheckpointError, match="made with sampler"):
-        made.load_state_dict(arrays, metadata)
-
-
-def test_a_machine_that_was_not_started_from_data_can_go_on(tmp_path):
-    """The arrays of the checkpoint replace its own; how many samples started them is a record."""
-
-    def made(start):
-        model = RBM(4, 3, dtype="float64", device="cpu")
-        if start:
-            initialize(model, SHORT, Generator(0))
-        return Trainer(model, SHORT, epochs=2, batch_size=12, rng=Generator(1))
-
-    undisturbed, first, second = made(True), made(True), made(False)
-    undisturbed.run()
-    for _ in range(2):
-        first.update()
-    save_checkpoint(tmp_path / "c", *first.state_dict())
-    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
-    second.run()
-    assert second.model.config() == undisturbed.model.config()
-    assert second.model.layers[0].sample_size == len(SHORT)
-    for name, parameter in undisturbed.model.parameters().items():
-        assert np.array_equal(second.model.parameters()[name], parameter)
-    # the moments are not in the file: a fit of the biases starts anew
-    second.model.layers[0].online_param_update(SHORT)
-    assert second.model.layers[0].sample_size == len(SHORT)
-
-
 @pytest.mark.parametrize("method", ["pcd", "tap"])
 def test_the_positive_phase_of_a_deep_machine_takes_the_steps_that_were_asked_for(method):
     """The visible part does not depend on them, the upper weights' part does."""
@@ -427,19 +188,13 @@ def test_the_positive_phase_of_a_deep_machine_takes_the_steps_that_were_asked_fo
     "variant",
     ["gaussian", "deep", "deep cd", "gaussian autodiff", "missing", "tempering", "sparse"],
 )
-def test_updates_never_wait_for_the_device(cupy_standin, monkeypatch, variant):
+def test_updates_never_wait_for_the_device(cupy_standin, no_waiting, variant):
     made = trainer_of(cupy_standin, variant)
     made.check_every = 10**6
     made.update()
-
-    def refuse(*arguments, **settings):
-        raise AssertionError("an update asked the device for a value")
-
-    for method in ("get", "item", "tolist", "__float__", "__int__", "__bool__"):
-        monkeypatch.setattr(cupy_standin.ndarray, method, refuse)
-    monkeypatch.setattr(cupy_standin, "asnumpy", refuse)
-    for _ in range(made.n_batches - 2):
-        made.update()
+    with no_waiting():
+        for _ in range(made.n_batches - 2):
+            made.update()
     assert made.step == made.n_batches - 1 > 1
 
 
@@ -580,17 +335,6 @@ def test_each_update_ends_within_the_constraints(method):
         assert made[1].model.weights[0].W().max() <= 0
 
 
-def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path):
-    trainer = trainer_of(np, "tempering")
-    writer = CheckpointWriter(tmp_path / "c")
-    writer.write(trainer)
-    good = (tmp_path / "c").read_bytes()
-    trainer.model.layers[0].params.loc[0] = np.nan
-    with pytest.raises(DivergenceError, match="is nan"):
-        writer.write(trainer)
-    assert (tmp_path / "c").read_bytes() == good
-
-
 def test_early_stopping_counts_anew_in_another_run():
     values = iter([5.0, 1.0, 1.0, 2.0, 3.0, 4.0])
     stopping = EarlyStopping(lambda model, rng: next(values), patience=2, restore_best=False)
@@ -599,19 +343,6 @@ def test_early_stopping_counts_anew_in_another_run():
     assert first.epoch == 3
     second.run()
     assert second.epoch == 3 and stopping.best == 4.0 and stopping.waited == 0
-
-
-def test_a_checkpoint_of_other_sample_weights_is_refused():
-    def made(last):
-        weight = np.ones(len(SHORT))
-        weight[-1] = last
-        model = RBM(4, 3, device="cpu", rng=Generator(0))
-        return Trainer(model, SHORT, sample_weight=weight, rng=Generator(1))
-
-    saved = made(2.0).state_dict()
-    made(2.0).load_state_dict(*saved)
-    with pytest.raises(CheckpointError, match="made with sample_weight"):
-        made(3.0).load_state_dict(*saved)
 
 
 def test_first_offsets_are_means_of_what_the_couplings_see():

@@ -1,7 +1,6 @@
 """Parallel trajectory tempering against the exact distributions of the machines on the ladder."""
 
 from itertools import pairwise
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -18,11 +17,12 @@ from gpugrad.boltzmann.trajectory import (
     parallel_trajectory_tempering,
 )
 from gpugrad.errors import CheckpointError, DataError, ParameterError
+from tests.chance import normal_limit
 
 from .any_machines import PAIRINGS as ANY_PAIRINGS
 from .any_machines import any_machine
 from .enumeration import Enumerated
-from .ladders import RATE, chi_square, joint_states, two_modes, up
+from .ladders import RATE, Listed, chi_square, deep_machine, joint_states, two_modes, up
 from .machines import PAIRINGS, device_like, host, small_machine
 
 pairings = pytest.mark.parametrize("pairing", PAIRINGS, ids="-".join)
@@ -144,8 +144,6 @@ def test_the_ratio_is_that_of_the_free_energies_of_both_machines(xp, pairing, mo
 def test_deep_machines_exchange_joint_states():
     """Chi-square tests of all joint states of three layers on three rungs; false alarm 1e-8
     each."""
-    from .test_tempering import Listed, deep_machine
-
     model, grid, energy = deep_machine()
     machines, energies = [], []
     for part in (0.0, 0.5, 1.0):
@@ -185,7 +183,7 @@ def test_a_machine_of_two_modes_gets_exact_mode_weights_from_its_past():
     start = Trajectory(start.machines, stuck, start.replica, 0, start.accepted, 0)
     state, info = step(Generator(1), model, start)
     z = abs(up(state.cold.visible).mean() - weight) / np.sqrt(weight * (1 - weight) / n)
-    assert z < NormalDist().inv_cdf(1 - RATE / 2)
+    assert z < normal_limit(1, RATE)
     assert info.acceptance.min() > 0.1
 
 
@@ -198,7 +196,7 @@ def test_chains_of_the_base_are_independent_from_sweep_to_sweep():
     state, _ = step(Generator(2), model, state)
     x, y = (v - v.mean(axis=0) for v in (before, state.at(0).visible))
     z = np.abs((x * y).mean(axis=0)) / (x.std(axis=0) * y.std(axis=0)) * np.sqrt(n)
-    assert z.max() < NormalDist().inv_cdf(1 - 1e-8 / 8)
+    assert z.max() < normal_limit(4, 1e-8)
 
 
 # ---- the ladder
@@ -313,7 +311,9 @@ def test_a_step_leaves_the_old_state_alone_unless_it_is_donated(xp):
         np.testing.assert_array_equal(host(x), host(y))
 
 
-def test_a_step_waits_for_the_device_only_when_the_window_is_full(cupy_standin, monkeypatch):
+def test_a_step_waits_for_the_device_only_when_the_window_is_full(
+    cupy_standin, no_waiting, monkeypatch
+):
     model, _ = small_machine(cupy_standin)
     rng, step = Generator(0), parallel_trajectory_tempering(k=4, window=6)
     state = step.start(rng, model, 10)
@@ -323,9 +323,7 @@ def test_a_step_waits_for_the_device_only_when_the_window_is_full(cupy_standin, 
         waits.append(1)
         return float(self.get())
 
-    with monkeypatch.context() as patch:
-        for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__"):
-            patch.setattr(type(state.replica), name, lambda *a, **o: pytest.fail("waited"))
+    with no_waiting():
         state, info = step(rng, model, state)
     assert state.tried == 4
     monkeypatch.setattr(type(state.replica), "__float__", counted)

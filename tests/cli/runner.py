@@ -16,7 +16,13 @@ def invoke(*arguments):
     """Run `gpugrad ARGUMENTS` in this process: exit_code, stdout, stderr."""
     from typer.testing import CliRunner
 
-    from gpugrad.cli import evaluate, info, sample, train  # noqa: F401 - they register themselves
+    from gpugrad.cli import (  # noqa: F401 - they register themselves
+        evaluate,
+        exchange,
+        info,
+        sample,
+        train,
+    )
     from gpugrad.cli.app import app
 
     result = CliRunner().invoke(app, [str(a) for a in arguments])

@@ -135,6 +135,21 @@ def test_sample_writes_states_of_the_units(tmp_path):
         assert found.shape == (300, 16) and np.array_equal(np.unique(found), states)
 
 
+@pytest.mark.parametrize("name", ["s.npy", "s.npz"])
+def test_samples_that_cannot_be_written_leave_the_old_file(name, tmp_path, monkeypatch):
+    machine(tmp_path / "m")
+    (tmp_path / name).write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = invoke("sample", tmp_path / "m", "-o", tmp_path / name, "--sweeps", 1, "--overwrite")
+    assert result.exit_code == 1 and "No space left" in result.stderr
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", name]
+
+
 def test_samples_have_the_machines_means(tmp_path):
     """4,000 chains against enumeration: no unit beyond 5.5 standard errors, 16 units: 6e-7."""
     model = machine(tmp_path / "m", n_hidden=3)

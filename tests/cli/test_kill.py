@@ -112,3 +112,27 @@ def test_a_run_killed_again_and_again_gets_there(seed, data, undisturbed, tmp_pa
         for folder in (expected, tmp_path / "run")
     )
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_killed_in_pretraining_goes_on_from_its_last_epoch(data, tmp_path):
+    settings = ["--hidden", "6,4", "--pretrain", "60", "--epochs", "2", "--no-evaluate"]
+    result = run("train", data, "-o", tmp_path / "undisturbed", *settings)
+    assert result.returncode == 0, result.stderr
+    line, environment = command("train", data, "-o", tmp_path / "run", *settings)
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
+    progress = tmp_path / "run" / "pretrain.safetensors"
+    while not progress.exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert progress.exists(), "pre-training was over before it could be killed"
+    epochs = sum(map(len, load_checkpoint(progress)[1]["history"]))
+    result = run("train", data, "-o", tmp_path / "run", *settings, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("pre-training") == 120 - epochs
+    first, second = (
+        load_model(tmp_path / name / "model.safetensors", device="cpu").parameters()
+        for name in ("undisturbed", "run")
+    )
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not progress.exists()

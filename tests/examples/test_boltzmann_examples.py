@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 
 from gpugrad.boltzmann import RBM, exact_log_partition, log_likelihood
 from tests.architecture.repository import ROOT
+from tests.fresh_python import output_of
 
 EXAMPLES = ROOT / "examples"
 NAMES = ("ising_inverse", "bars_and_stripes", "completion", "deep_machine")
@@ -31,16 +30,7 @@ def run(name: str, settings: str, folder: Path) -> tuple[Any, str]:
         f"import numpy as np; result = example.main({settings}); "
         "print(json.dumps(result, default=lambda x: np.asarray(x).tolist()))"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    printed = done.stdout.splitlines()
+    printed = output_of(program, folder).splitlines()
     return json.loads(printed[-1]), "\n".join(printed[:-1])
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.architecture.repository import ROOT
+from tests.fresh_python import output_of
 
 EXAMPLES = ROOT / "examples"
 
@@ -22,16 +20,8 @@ EXAMPLES = ROOT / "examples"
     ],
 )
 def test_example_learns_the_digits(name: str, settings: str, least: float):
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"import {name}; print({name}.main({settings}))"],
-        cwd=EXAMPLES,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert float(run.stdout.split()[-1]) > least
+    printed = output_of(f"import {name}; print({name}.main({settings}))", EXAMPLES)
+    assert float(printed.split()[-1]) > least
 
 
 GAIN_OF_TAP = """
@@ -49,16 +39,7 @@ print(reached - example.pseudo_likelihood(pixels, test[:200], method="exact"))
 
 def test_tap_example_gains_on_independent_pixels():
     """Exact pseudo-likelihoods of 200 images after 300 updates; the seed is fixed."""
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", GAIN_OF_TAP],
-        cwd=EXAMPLES,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert float(run.stdout.split()[-1]) > 30
+    assert float(output_of(GAIN_OF_TAP, EXAMPLES).split()[-1]) > 30
 
 
 @pytest.mark.parametrize("name", ("conv_classifier", "gru_sequence", "tap_rbm"))

@@ -8,6 +8,7 @@ GPU. A test that takes `device`, `as_device` or `vocabulary` takes turns likewis
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from gpugrad.backend import array_module
 from gpugrad.backend.vocabulary import Namespace, namespace_of
 from tests import fake_cupy
 
+#: Methods of an array that wait for the device and give a value, or all of them, to the host.
+TO_HOST = ("get", "item", "tolist", "__bool__", "__int__", "__float__", "__complex__")
 LIBRARIES = (
     pytest.param("numpy"),
     pytest.param("cupy-standin"),
@@ -29,6 +32,26 @@ def cupy_standin() -> Iterator[Any]:
     """The stand-in, which is what `import cupy` gives during the test."""
     with fake_cupy.install() as module:
         yield module
+
+
+@pytest.fixture
+def no_waiting(
+    cupy_standin: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], AbstractContextManager[None]]:
+    """`with no_waiting():` whatever would bring a value of the stand-in to the host raises."""
+
+    def waits(*args: Any, **options: Any) -> Any:
+        raise AssertionError("a value was brought to the host")
+
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            for name in TO_HOST:
+                patch.setattr(cupy_standin.ndarray, name, waits)
+            patch.setattr(cupy_standin, "asnumpy", waits)
+            yield
+
+    return refusing
 
 
 @pytest.fixture(params=LIBRARIES)

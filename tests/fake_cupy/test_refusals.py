@@ -118,3 +118,25 @@ def test_install_leaves_no_trace():
 
         assert cupy is module
     assert sys.modules.get("cupy") is before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda cp, x: float(x),
+        lambda cp, x: int(x),
+        lambda cp, x: bool(x),
+        lambda cp, x: complex(x),
+        lambda cp, x: x.get(),
+        lambda cp, x: x.item(),
+        lambda cp, x: x.tolist(),
+        lambda cp, x: cp.asnumpy(x),
+    ],
+)
+def test_values_stay_on_the_device_where_no_waiting_is_asked_for(ask, cupy_standin, no_waiting):
+    x = cupy_standin.ones(())
+    with no_waiting():
+        y = x + 1
+        with pytest.raises(AssertionError, match="brought to the host"):
+            ask(cupy_standin, y)
+    assert np.all(ask(cupy_standin, y))

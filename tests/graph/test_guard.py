@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
-from gpugrad.graph import guard
-from gpugrad.graph.guard import guarded_count, is_guarded
+from gpugrad.graph.guard import is_guarded
+from tests.locks import guarded, leaves_no_lock
+from tests.threads import in_threads
 
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_guarded() -> Iterator[None]:
     """A leak of the guard is an array that stays read-only for ever."""
-    before = guarded_count(), len(guard._waiting)
+    before = guarded()
     yield
-    for count, earlier in zip((guarded_count(), len(guard._waiting)), before):
-        if count > earlier:
-            gc.collect()  # an exception's traceback may keep a graph until then
-    assert guarded_count() <= before[0]
-    assert len(guard._waiting) <= before[1]
+    if any(now > earlier for now, earlier in zip(guarded(), before)):
+        gc.collect()  # an exception's traceback may keep a graph until then
+    assert all(now <= earlier for now, earlier in zip(guarded(), before))
 
 
 def shared_tensor(n: int = 3) -> tuple[np.ndarray, gg.Tensor]:
@@ -240,9 +239,8 @@ def test_broadcast_view_of_a_cleared_graph_stays_read_only_when_its_base_is_rele
 def test_private_array_is_locked_once_it_is_handed_out():
     x = gg.tensor([1.0, 2.0])
     y = x * x
-    before = guarded_count()
-    z = y.sum()
-    assert guarded_count() == before  # nobody can reach these arrays: nothing to lock
+    with leaves_no_lock():  # nobody can reach these arrays: nothing to lock
+        z = y.sum()
     assert_locked(x.data, y.data, z.data)
     z.backward()
     assert_free(x.data, y.data, z.data)
@@ -355,42 +353,32 @@ def test_array_shared_by_two_graphs():
 
 
 def test_device_arrays_are_not_guarded(cupy_standin: Any):
-    before = guarded_count()
-    x = gg.tensor([1.0, 2.0], device="cuda")
-    y = (x * x)[:1]
-    assert type(y.data) is cupy_standin.ndarray
-    assert guarded_count() == before
+    with leaves_no_lock():
+        x = gg.tensor([1.0, 2.0], device="cuda")
+        y = (x * x)[:1]
+        assert type(y.data) is cupy_standin.ndarray
 
 
 def test_threads_may_share_arrays_and_settings_are_their_own():
     shared = np.arange(1.0, 9.0)
     base = np.ones((8, 4))
-    errors: list[BaseException] = []
     barrier = threading.Barrier(8)
 
     def work(k: int) -> None:
-        try:
-            if k % 4 == 3:
-                gg.turn_memory_guarding_off()
-            barrier.wait()
-            for i in range(60):
-                x = gg.tensor(shared, copy=False)
-                row = gg.tensor(base[(i + k) % 8], copy=False)
-                y = (x * x).sum() + (row * 2.0).sum()
-                if k % 4 != 3:
-                    assert is_guarded(shared)
-                    assert not shared.flags.writeable
-                y.backward()
-                np.testing.assert_array_equal(x.grad, 2 * np.arange(1.0, 9.0))
-        except BaseException as error:
-            errors.append(error)
+        if k % 4 == 3:
+            gg.turn_memory_guarding_off()
+        barrier.wait()
+        for i in range(60):
+            x = gg.tensor(shared, copy=False)
+            row = gg.tensor(base[(i + k) % 8], copy=False)
+            y = (x * x).sum() + (row * 2.0).sum()
+            if k % 4 != 3:
+                assert is_guarded(shared)
+                assert not shared.flags.writeable
+            y.backward()
+            np.testing.assert_array_equal(x.grad, 2 * np.arange(1.0, 9.0))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not errors
+    in_threads(work)
     assert gg.mem_guard_active()
     gc.collect()
     assert_free(shared, base)
@@ -398,38 +386,27 @@ def test_threads_may_share_arrays_and_settings_are_their_own():
 
 def test_one_tensor_may_be_used_by_many_threads():
     array, x = shared_tensor()
-    errors: list[BaseException] = []
 
-    def work() -> None:
-        try:
-            for _ in range(100):
-                y = x * 2.0
-                assert not array.flags.writeable
-                del y
-        except BaseException as error:
-            errors.append(error)
+    def work(k: int) -> None:
+        for _ in range(100):
+            y = x * 2.0
+            assert not array.flags.writeable
+            del y
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not errors
+    in_threads(work)
     assert_free(array)
 
 
 def test_long_use_leaves_no_bookkeeping_behind():
     array, x = shared_tensor()
-    before = guarded_count()
-    for _ in range(200):
-        y = x * array
-        row = y[1:]
-        assert row.data is not None
-        (y.sum() + row.sum()).backward()
-        x.null_grad()
-    del y, row
-    assert guarded_count() == before
-    assert not guard._waiting
+    with leaves_no_lock():
+        for _ in range(200):
+            y = x * array
+            row = y[1:]
+            np.testing.assert_array_equal(row.data, [4.0, 9.0])
+            (y.sum() + row.sum()).backward()
+            x.null_grad()
+        del y, row
     assert_free(array)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
+from tests.fresh_python import output_of
 
 
 def writeable_in_a_graph() -> tuple[bool, bool]:
@@ -42,14 +40,7 @@ def test_switch_is_restored_after_an_exception():
 @pytest.mark.parametrize("value, guarded", [("False", False), ("0", False), ("True", True)])
 def test_environment_sets_the_guard(value: str, guarded: bool):
     program = "import gpugrad as gg; print(gg.mem_guard_active())"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "GPUGRAD_MEM_GUARD": value},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(guarded)
+    assert output_of(program, GPUGRAD_MEM_GUARD=value).strip() == str(guarded)
 
 
 def test_no_autodiff_gives_arrays_on_request():

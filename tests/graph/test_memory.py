@@ -14,8 +14,8 @@ from gpugrad.graph import guard
 
 ARRAY = np.array([1.0, 2.0, 3.0])
 
-# What the interpreter and earlier tests may add meanwhile, or take away; one object kept by each graph
-# would be thousands.
+# What the interpreter and earlier tests may add meanwhile, or take away; one object kept by each
+# graph would be thousands.
 FEW_OBJECTS = 50
 FEW_BLOCKS = 200
 

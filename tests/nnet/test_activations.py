@@ -9,6 +9,7 @@ import pytest
 
 import gpugrad as gg
 from gpugrad import nnet
+from tests.differences import assert_second_derivative
 from tests.nnet.against_mygrad import OURS, THEIRS, assert_same_calculus, assert_same_error
 
 X = np.random.default_rng(0).uniform(-3, 3, (3, 4, 6))
@@ -205,7 +206,4 @@ def test_gradient_of_the_gradient_is_the_derivative_of_the_gradient(name: str):
         y = CALLS[name](OURS, t)
         return (y * y * y).sum()
 
-    step = 1e-6
-    ahead, behind = (gg.grad(f)(gg.tensor(x + s * u)).data for s in (step, -step))
-    found = gg.hvp(f, gg.tensor(x), u)
-    np.testing.assert_allclose(gg.asnumpy(found), (ahead - behind) / (2 * step), atol=1e-6)
+    assert_second_derivative(f, x, u, 1e-6)

@@ -177,6 +177,7 @@ def test_nothing_is_kept_when_no_gradient_can_be_asked_for():
     y = nnet.batchnorm(x, eps=1e-3)
     assert y.constant and "centred" not in y._vertex.params["saved"]
     y = nnet.batchnorm(gg.tensor(x), eps=1e-3)
+    assert "centred" in y._vertex.params["saved"]
     y.backward()
     assert y._vertex.params == {}
 

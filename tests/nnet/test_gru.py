@@ -13,8 +13,8 @@ import gpugrad as gg
 from gpugrad.errors import LayerParameterError
 from gpugrad.graph.vertex import Vertex
 from gpugrad.nnet.layers.gru import gru
-from gpugrad.tensor import vertex_of
 from gpugrad.testing import check_grads
+from gpugrad.views import vertex_of
 
 NAMES = ("X", "Uz", "Wz", "bz", "Ur", "Wr", "br", "Uh", "Wh", "bh")
 T, N, C, D = 5, 3, 2, 4

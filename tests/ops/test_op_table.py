@@ -13,8 +13,8 @@ import gpugrad as gg
 from gpugrad.graph.op import OPS
 from gpugrad.graph.vertex import Vertex
 from gpugrad.ops.namespace import PUBLIC, tensor_namespace
-from gpugrad.tensor import vertex_of
 from gpugrad.ufunc import ufunc
+from gpugrad.views import vertex_of
 from tests.op_table import ELEMENTWISE, REFERENCE, ROWS, Row, numerical_vjp
 from tests.op_table.checks import assert_close, assert_second_order, cotangent_of, on, tensors
 

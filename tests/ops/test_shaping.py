@@ -311,7 +311,7 @@ def test_the_slope_at_a_knot_is_that_of_the_piece_that_begins_there(device: str)
     assert_equal(x.grad, [1, -3, -3])
 
 
-# ------------------------------------------------------------------------------------------ creatio
+# ----------------------------------------------------------------------------------------- creation
 
 
 @pytest.mark.parametrize("name", ("zeros_like", "ones_like", "empty_like", "full_like"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pickle
-import subprocess
-import sys
 import typing
 from copy import copy, deepcopy
 from typing import Any
@@ -20,6 +18,7 @@ from gpugrad.ops import comparison, nondifferentiable
 from gpugrad.ops.namespace import PUBLIC
 from gpugrad.typing import ArrayLike, DTypeLikeReals, Mask
 from gpugrad.ufunc import BinaryUfunc, PlainUfunc, UnaryUfunc, ufunc
+from tests.fresh_python import output_of
 
 THEIRS = sorted(
     name
@@ -229,18 +228,15 @@ except MissingExtraError as error:
 
 
 def test_special_function_without_scipy_says_what_to_install():
-    found = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SCIPY], capture_output=True, text=True, check=True
-    ).stdout
+    found = output_of(WITHOUT_SCIPY)
     assert found.startswith("erf: the function is scipy.special's, and scipy cannot be imported")
     assert "pip install scipy" in found
     assert issubclass(MissingExtraError, ImportError)
 
 
 def test_import_of_gpugrad_does_not_import_scipy():
-    code = "import sys, gpugrad; print('scipy' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
+    found = output_of("import sys, gpugrad; print('scipy' in sys.modules)")
+    assert found.strip() == "False"
 
 
 def test_every_ufunc_of_the_vocabulary_is_known_by_its_name():

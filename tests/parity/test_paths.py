@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pickle
 import pkgutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ import gpugrad
 from gpugrad.aliases import MODULES
 from gpugrad.creators import TABLE
 from gpugrad.operation_base import Operation
-from tests.architecture.repository import ROOT
+from tests.fresh_python import output_of
 
 mygrad = pytest.importorskip("mygrad", reason="mygrad is not installed")
 
@@ -177,10 +176,7 @@ def test_aliases_are_the_public_objects_themselves():
     ],
 )
 def test_import_statement_works_in_a_fresh_interpreter(statement):
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", statement], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
+    output_of(statement)
 
 
 def test_unknown_name_is_an_error_as_in_any_module():
@@ -208,8 +204,7 @@ def test_operations_cost_nothing_until_somebody_asks_for_one():
         "assert 'gpugrad.creators' not in sys.modules\n"
         "assert type((x * x).creator) is gpugrad.math.arithmetic.ops.Multiply"
     )
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    output_of(program)
 
 
 def test_errors_have_mygrads_common_base():

@@ -1,16 +1,14 @@
 """Convolutions of awkward sizes and their kernels on the CPU, for the tests of the kernels."""
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad.backend import cuda
 from gpugrad.backend.vocabulary import namespace_of
 from gpugrad.primitives import conv_cuda
 from gpugrad.primitives.conv import conv, conv_input_grad, conv_weight_grad, output_lengths
 from gpugrad.primitives.conv_cuda import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Geometry, Plan
-from tests.cuda_on_host import HostModule
+from tests.cuda_on_host.kernels import host_kernel
 from tests.primitives.gibbs_cases import from_bfloat16, to_bfloat16
 
 KINDS = {"forward": FORWARD, "input_grad": INPUT_GRAD, "weight_grad": WEIGHT_GRAD}
@@ -167,30 +165,6 @@ def tiled_instances(dtype: str, tensor: bool, tiles: Any = TILES) -> tuple[str, 
     )
 
 
-@cache
-def module(
-    file: str,
-    names: tuple[str, ...],
-    sanitize: bool,
-    reversed_order: bool,
-    options: tuple[str, ...],
-) -> HostModule:
-    return HostModule(
-        cuda.source(file),
-        options=options,
-        name_expressions=names,
-        sanitize=sanitize,
-        reversed_order=reversed_order,
-    )
-
-
-@cache
-def function(
-    file: str, name: str, names: tuple[str, ...], sanitize: bool, reversed_order: bool, options: Any
-) -> Any:
-    return module(file, names, sanitize, reversed_order, options).get_function(name)
-
-
 def run_kernel(
     kind: int,
     of: Geometry,
@@ -215,9 +189,10 @@ def run_kernel(
         kind, of, chosen, left, right, result, partial, type_name=TYPES[dtype]
     )
     names = DIRECT if chosen.tile is None else tiled_instances(dtype, chosen.tensor, tiles)
+    how = {"sanitize": sanitize, "reversed_order": reversed_order, "options": options}
     for call in calls:
         grid = (blocks,) if blocks and call.name.startswith("conv_direct") else call.grid
-        kernel = function(call.file, call.name, names, sanitize, reversed_order, options)
+        kernel = host_kernel(call.file, call.name, names, **how)
         kernel(grid, call.block, call.arguments)
     return result
 

@@ -1,14 +1,12 @@
 """Fields and the sampling kernel on the CPU, for the tests of the Gibbs primitive."""
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpugrad.backend import cuda
 from gpugrad.backend.philox import Draw
 from gpugrad.primitives.gibbs import UNITS, kernel_call, sample_units, unit_uniforms
-from tests.cuda_on_host import HostModule
+from tests.cuda_on_host.kernels import host_kernel
 
 DRAW = Draw(key=(0x0123456789ABCDEF, 0xFEDCBA9876543210), counter=2**128 - 3)
 WIDTHS = (1, 31, 33, 255, 257, 1000)
@@ -57,22 +55,6 @@ def make_case(dtype: str, chains: int, units: int, beta: str = "none", seed: int
     )
 
 
-@cache
-def module(sanitize: bool = False, reversed_order: bool = False) -> HostModule:
-    """kernels/gibbs.cu with all instances, compiled for the CPU."""
-    return HostModule(
-        cuda.source("gibbs.cu"),
-        name_expressions=INSTANCES,
-        sanitize=sanitize,
-        reversed_order=reversed_order,
-    )
-
-
-@cache
-def function(name: str, sanitize: bool, reversed_order: bool) -> Any:
-    return module(sanitize, reversed_order).get_function(name)
-
-
 def run_kernel(
     case: Case,
     unit: str,
@@ -102,7 +84,8 @@ def run_kernel(
     )
     if case.stored.dtype == np.uint16 and mean is not None:
         args = (*args[:10], mean, np.int64(mean.shape[1]), *args[12:])
-    function(name, sanitize, reversed_order)((grid,), (block,), args)
+    how = {"sanitize": sanitize, "reversed_order": reversed_order}
+    host_kernel("gibbs.cu", name, INSTANCES, **how)((grid,), (block,), args)
 
 
 def body(case: Case, unit: str, draw: Draw | None = DRAW) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from gpugrad.primitives import conv_cuda
 from gpugrad.primitives.conv import conv, conv_input_grad, conv_weight_grad
 from gpugrad.primitives.conv_cuda import Plan, plan, tiled_plan, use_tf32
 from tests.cuda_on_host import LaunchError, nvrtc
+from tests.cuda_on_host.compiled import assert_compiles, skip_unless_compilable
 from tests.cuda_on_host.resources import REPRESENTATIVES, parsed, resources
 from tests.primitives import conv_cases as cases
 from tests.primitives.conv_cases import AWKWARD, BEYOND_A_TILE, FORMATS, KINDS, TILES, TYPES
@@ -80,30 +81,18 @@ def instances_of(name, dims):
     ]
 
 
-def skip_unless_compilable(architecture, name=None):
-    reason = nvrtc.reason_without_nvrtc()
-    if reason or architecture not in nvrtc.supported():
-        pytest.skip(reason or f"this NVRTC does not know sm_{architecture}")
-    if name in ("bfloat16", "tf32") and architecture < 80:
-        pytest.skip(f"sm_{architecture} has no tensor cores for {name}")
-
-
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_direct_kernel_compiles_without_a_gpu(architecture):
-    skip_unless_compilable(architecture)
-    lowered, code = nvrtc.compile_for(architecture, cuda.source("conv.cu"), cases.DIRECT)
-    assert all(name.encode() in code for name in lowered.values())
+    assert_compiles(architecture, "conv.cu", cases.DIRECT)
 
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_one_tile_of_each_format_compiles_without_a_gpu(architecture):
-    skip_unless_compilable(architecture)
     names = [f"conv_add_partials<{TYPES[FORMATS[name][0]]}>" for name in FORMATS]
     for name in FORMATS:
         if architecture >= 80 or name not in ("bfloat16", "tf32"):
             names.append(instances_of(name, 2)[0])
-    lowered, code = nvrtc.compile_for(architecture, cuda.source("conv_tiled.cu"), names)
-    assert all(name.encode() in code for name in lowered.values())
+    assert_compiles(architecture, "conv_tiled.cu", names)
 
 
 @pytest.mark.long(keep=1)
@@ -111,7 +100,9 @@ def test_one_tile_of_each_format_compiles_without_a_gpu(architecture):
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_every_tile_compiles_to_at_most_half_of_the_registers(architecture, name, dims):
-    skip_unless_compilable(architecture, name)
+    skip_unless_compilable(architecture)
+    if name in ("bfloat16", "tf32") and architecture < 80:
+        pytest.skip(f"sm_{architecture} has no tensor cores for {name}")
     names = instances_of(name, dims)
     for found in resources(architecture, cuda.source("conv_tiled.cu"), names).values():
         assert found.registers <= 128 and found.shared <= 48 * 1024

@@ -14,6 +14,7 @@ import pytest
 
 from gpugrad.backend import cuda
 from tests.cuda_on_host import HostModule, nvrtc
+from tests.cuda_on_host.compiled import skip_unless_compilable
 from tests.cuda_on_host.resources import resources
 from tests.primitives.gibbs_cases import to_bfloat16
 
@@ -237,9 +238,7 @@ def test_rounding_to_tf32_is_to_nearest_ties_away():
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_products_compile_without_a_gpu(architecture, plain):
-    reason = nvrtc.reason_without_nvrtc()
-    if reason or architecture not in nvrtc.supported():
-        pytest.skip(reason or f"this NVRTC does not know sm_{architecture}")
+    skip_unless_compilable(architecture)
     names = NAMES if architecture >= 80 else NAMES_75
     options = ("-DGPUGRAD_PLAIN_MMA",) if plain else ()
     nvrtc.compile_for(architecture, source(), names, options)

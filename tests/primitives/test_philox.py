@@ -1,7 +1,5 @@
 """Philox4x64-10: published answers, NumPy's generator, the array body and the kernels agree."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,8 @@ from gpugrad.backend.philox import Draw, philox4x64, random_words, uniform_value
 from gpugrad.backend.twin import use_kernels
 from gpugrad.primitives.philox import bernoulli_, normal_, uniform_, words_
 from tests.cuda_on_host import HostModule, nvrtc
+from tests.cuda_on_host.compiled import assert_compiles
+from tests.cuda_on_host.kernels import host_kernel
 
 ONES = 2**64 - 1
 DRAW = Draw(key=(0x0123456789ABCDEF, 0xFEDCBA9876543210), counter=2**64 - 7)
@@ -58,11 +58,8 @@ extern "C" __global__ void philox_of(const u64* counters, const u64* keys, u64* 
 """
 
 
-@cache
 def kernel(name, sanitize=False):
-    return HostModule(
-        cuda.source("philox.cu"), name_expressions=INSTANCES, sanitize=sanitize
-    ).get_function(name)
+    return host_kernel("philox.cu", name, INSTANCES, sanitize=sanitize)
 
 
 def as_integer(words):
@@ -173,11 +170,7 @@ def test_strided_arrays_are_filled_in_their_logical_order(kernels, as_device, ho
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_without_a_gpu(architecture):
-    reason = nvrtc.reason_without_nvrtc()
-    if reason or architecture not in nvrtc.supported():
-        pytest.skip(reason or f"this NVRTC does not know sm_{architecture}")
-    lowered, code = nvrtc.compile_for(architecture, cuda.source("philox.cu"), INSTANCES)
-    assert all(name.encode() in code for name in [*lowered.values(), "fill_words"])
+    assert_compiles(architecture, "philox.cu", (*INSTANCES, "fill_words"))
 
 
 @pytest.mark.parametrize(("grid", "block"), [(1, 1), (3, 32), (2, 100)])

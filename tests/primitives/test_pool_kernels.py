@@ -1,13 +1,11 @@
 """Pooling, gather and scatter: kernels/pool.cu equals the bodies bit for bit, wherever it runs."""
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from gpugrad.backend import cuda
 from gpugrad.backend.array_module import asnumpy, to_device
 from gpugrad.backend.twin import use_kernels
 from gpugrad.backend.vocabulary import numpy_namespace
@@ -16,8 +14,9 @@ from gpugrad.ops.pooling import max_pool_of
 from gpugrad.primitives import pool, pool_cuda
 from gpugrad.primitives.pool_cuda import Windows, gather_call, windows_call
 from gpugrad.tensor import Tensor
-from tests.cuda_on_host import HostModule, nvrtc
-from tests.cuda_on_host.resources import REPRESENTATIVES, resources
+from tests.cuda_on_host import nvrtc
+from tests.cuda_on_host.compiled import assert_compiles, taken_by_representatives
+from tests.cuda_on_host.kernels import host_kernel
 from tests.primitives.gibbs_cases import TYPES, from_bfloat16, to_bfloat16
 
 BY_WINDOWS = ("max_pool", "scatter_windows", "mean_pool", "mean_pool_grad")
@@ -114,16 +113,6 @@ def same(got: np.ndarray, expected: np.ndarray) -> bool:
     return bool((np.isnan(got) == ~number).all() and alike[number].all())
 
 
-@cache
-def function(name: str, sanitize: bool, reversed_order: bool) -> Any:
-    return HostModule(
-        cuda.source("pool.cu"),
-        name_expressions=INSTANCES,
-        sanitize=sanitize,
-        reversed_order=reversed_order,
-    ).get_function(name)
-
-
 def run(
     call: pool_cuda.Call,
     *,
@@ -133,7 +122,9 @@ def run(
     reversed_order: bool = False,
 ) -> None:
     """Launch a kernel on the CPU."""
-    function(call.name, sanitize, reversed_order)((grid,), (block,), call.arguments)
+    how = {"sanitize": sanitize, "reversed_order": reversed_order}
+    kernel = host_kernel("pool.cu", call.name, INSTANCES, **how)
+    kernel((grid,), (block,), call.arguments)
 
 
 class Kernels:
@@ -224,20 +215,12 @@ def assert_kernels_equal_the_bodies(case: Case, dtype: str, filling: str, **how:
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_without_a_gpu(architecture):
-    reason = nvrtc.reason_without_nvrtc()
-    if reason or architecture not in nvrtc.supported():
-        pytest.skip(reason or f"this NVRTC does not know sm_{architecture}")
-    lowered, code = nvrtc.compile_for(architecture, cuda.source("pool.cu"), INSTANCES)
-    assert all(name.encode() in code for name in lowered.values())
+    assert_compiles(architecture, "pool.cu", INSTANCES)
 
 
 def test_kernels_keep_everything_in_registers_and_leave_room_for_512_threads():
     """A multiprocessor has 65536 registers."""
-    reason = nvrtc.reason_without_nvrtc()
-    if reason:
-        pytest.skip(reason)
-    found = resources(min(nvrtc.supported()), cuda.source("pool.cu"), REPRESENTATIVES["pool.cu"])
-    assert set(found) == set(REPRESENTATIVES["pool.cu"])
+    found = taken_by_representatives("pool.cu")
     assert all(taken.stack == taken.spill_stores == 0 for taken in found.values())
     assert max(taken.registers for taken in found.values()) <= 128
 

@@ -1,12 +1,10 @@
 """TAP half-updates: body and kernel equal the sums written out, wherever they run."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpugrad.backend import cuda
 from gpugrad.backend.array_module import asnumpy, to_device
 from gpugrad.backend.twin import use_kernels
 from gpugrad.errors import ParameterError
@@ -20,8 +18,9 @@ from gpugrad.primitives.tap import (
     tap_update,
     update_call,
 )
-from tests.cuda_on_host import HostModule, nvrtc
-from tests.cuda_on_host.resources import REPRESENTATIVES, resources
+from tests.cuda_on_host import HostKernel, nvrtc
+from tests.cuda_on_host.compiled import assert_compiles, taken_by_representatives
+from tests.cuda_on_host.kernels import host_kernel
 from tests.primitives.gibbs_cases import TYPES, from_bfloat16, to_bfloat16
 
 ORDERS = (2, 3)
@@ -214,34 +213,21 @@ def test_arguments_that_do_not_fit_are_named(call, message):
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 def test_kernels_compile_without_a_gpu(architecture):
-    reason = nvrtc.reason_without_nvrtc()
-    if reason or architecture not in nvrtc.supported():
-        pytest.skip(reason or f"this NVRTC does not know sm_{architecture}")
-    lowered, code = nvrtc.compile_for(architecture, cuda.source("tap.cu"), INSTANCES)
-    assert all(name.encode() in code for name in lowered.values())
+    assert_compiles(architecture, "tap.cu", INSTANCES)
 
 
 def test_kernels_keep_their_sums_in_registers_and_two_blocks_of_floats_fit_a_multiprocessor():
     """65536 registers, blocks of 256 threads; 48 kB of shared memory are there without asking."""
-    reason = nvrtc.reason_without_nvrtc()
-    if reason:
-        pytest.skip(reason)
-    found = resources(min(nvrtc.supported()), cuda.source("tap.cu"), REPRESENTATIVES["tap.cu"])
-    assert set(found) == set(REPRESENTATIVES["tap.cu"])
+    found = taken_by_representatives("tap.cu")
     assert all(taken.spill_stores == taken.spill_loads == 0 for taken in found.values())
     for name, taken in found.items():
         assert taken.registers <= (255 if "double" in name else 128)
     assert max(taken.shared for taken in found.values()) <= 48 * 1024
 
 
-@cache
-def function(name: str, sanitize: bool, reversed_order: bool) -> Any:
-    return HostModule(
-        cuda.source("tap.cu"),
-        name_expressions=INSTANCES,
-        sanitize=sanitize,
-        reversed_order=reversed_order,
-    ).get_function(name)
+def kernel(name: str, sanitize: bool = False, reversed_order: bool = False) -> HostKernel:
+    how = {"sanitize": sanitize, "reversed_order": reversed_order}
+    return host_kernel("tap.cu", name, INSTANCES, **how)
 
 
 def run_fields(
@@ -263,12 +249,12 @@ def run_fields(
     shape = (len(moments), len(moments[0]), units)
     partial = np.full((parts, *shape), np.nan, moments[0].dtype)
     args = tuple(partial if x is None else x for x in args)
-    function(name, sanitize, reversed_order)((grid,), (256,), args)
+    kernel(name, sanitize, reversed_order)((grid,), (256,), args)
     if parts == 1:
         return partial[0]
     fields = np.full(shape, np.nan, partial.dtype)
     name = f"add_parts<{TYPES[wide_of(dtype)]}>"
-    function(name, sanitize, reversed_order)(
+    kernel(name, sanitize, reversed_order)(
         (2,), (32,), (partial, fields, np.int64(fields.size), np.int64(parts))
     )
     return fields
@@ -324,7 +310,7 @@ def test_sanitizer_sees_a_row_of_weights_too_few():
     fields = np.zeros((1, 2, 4, 20), np.float32)
     args = tuple(fields if x is None else x for x in (stored[:-1].copy(), *args[1:]))
     with pytest.raises(RuntimeError, match="heap-buffer-overflow"):
-        function(name, True, False)((1,), (256,), args)
+        kernel(name, sanitize=True)((1,), (256,), args)
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -336,7 +322,7 @@ def test_update_kernel_on_the_cpu(unit, order, dtype, grid, block):
     fields = [np.ascontiguousarray(f) for f in fields]
     got = m.copy()
     name, args = update_call(got, bias, fields, got, unit=unit, damping=0.3)
-    function(name, sanitize=block == 1, reversed_order=False)((grid,), (block,), args)
+    kernel(name, sanitize=block == 1)((grid,), (block,), args)
     expected = exact_update(m, bias, np.stack(fields), unit, 0.3)
     assert np.abs(got - expected).max() <= update_error(m, bias, np.stack(fields))
 

@@ -199,7 +199,7 @@ class Layer:
             layer.add_constraint(
                 {n: constraint_table.get(c) for n, c in config["constraints"].items()}
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ParameterError(
                 f"Layer.from_config: {config!r} does not describe a layer ({error})"
             ) from error

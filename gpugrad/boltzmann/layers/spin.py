@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer, batch_mean
 from gpugrad.boltzmann.state import check_beta, namespace_for
@@ -25,7 +27,7 @@ class SpinLayer(UnitLayer):
     def sum_log_partition_(cls, xp: Any, params: Any, phi: Any, beta: Any = None) -> Any:
         # With y = |x (s1 - s0)| the sum over units of log(e^(x s0) + e^(x s1)) is
         # sum x (s0 + s1) / 2 + sum y / 2 + log prod(1 + e^-y): one exp a unit, one log a product.
-        # Factors lie in [1, 2], so that 1000 of them stay below 2^1000 (float64).
+        # Factors lie in [1, 2]: so many of them as the type has powers of 2 do not overflow.
         low, high = cls.support
         x = phi
         x += params.loc[:, None]
@@ -37,7 +39,7 @@ class SpinLayer(UnitLayer):
         total -= xp.sum(x, axis=0) / 2
         xp.exp(x, out=x)
         x += 1
-        rows = 1000 if x.dtype == "float64" else 100
+        rows = np.finfo(x.dtype).maxexp - 1
         for start in range(0, x.shape[0], rows):
             total += xp.log(xp.prod(x[start : start + rows], axis=0))
         return total

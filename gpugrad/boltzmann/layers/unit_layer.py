@@ -13,7 +13,7 @@ import numpy as np
 from gpugrad.backend.array_module import device_of, module_for, on
 from gpugrad.backend.rng import Generator, default_generator
 from gpugrad.boltzmann.layers.layer import Layer
-from gpugrad.boltzmann.state import check_beta, check_dtype, namespace_for, positive_int
+from gpugrad.boltzmann.state import check_beta, check_dtype, namespace_for, positive_int, product_of
 from gpugrad.errors import ParameterError
 
 __all__ = ["UnitLayer", "add_to_loc", "batch_mean", "scaled_by"]
@@ -221,10 +221,10 @@ class UnitLayer(Layer):
         weights : list of array (num_connected_units, num_units)
         out : array (num_samples, num_units), optional
         """
-        xp = namespace_for(*scaled_units)
-        field = xp.matmul(scaled_units[0], weights[0], out=out)
+        matmul = product_of(scaled_units[0])
+        field = matmul(scaled_units[0], weights[0], out=out)
         for units, matrix in zip(scaled_units[1:], weights[1:], strict=True):
-            field += xp.matmul(units, matrix)
+            field += matmul(units, matrix)
         return field
 
     def conditional_mean(self, scaled_units: Any, weights: Any, beta: Any = None) -> Any:

@@ -127,8 +127,11 @@ def conv_nd(
         [length + 2 * p for length, p in zip(x.shape[2:], paddings, strict=True)],
         [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)],
         strides,
-        f"x {x.shape}, filter_bank {w.shape}, stride {strides}, padding {paddings}, "
-        f"dilation {dilations}",
+        x=x.shape,
+        filter_bank=w.shape,
+        stride=strides,
+        padding=paddings,
+        dilation=dilations,
     )
     return conv_of(
         x,

@@ -48,8 +48,7 @@ def _pooled(
     if len(axes) != n:
         raise LayerParameterError(f"{function}: axis is {axis!r}, expected {n} axes, as pool has")
     lengths = [x.shape[a] for a in axes]
-    given = f"x {x.shape}, pool {window}, stride {strides}"
-    output_length(function, lengths, window, strides, given)
+    output_length(function, lengths, window, strides, x=x.shape, pool=window, stride=strides)
     if axes == last:
         return op(x, window=window, stride=strides, constant=constant)
     y = op(moveaxis(x, axes, last), window=window, stride=strides, constant=constant)

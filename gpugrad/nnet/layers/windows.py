@@ -22,10 +22,8 @@ def for_each_axis(function: str, name: str, value: Any, n: int, least: int) -> t
     LayerParameterError
         An integer is too small, or there are not n of them.
     """
-    kind = "positive integer" if least else "integer of at least 0"
-    expected = f"{function}: {name} is {value!r}, expected a {kind} or {n} of them"
-    if not least:
-        expected = expected.replace("a integer", "an integer")
+    kind = "a positive integer" if least else "an integer of at least 0"
+    expected = f"{function}: {name} is {value!r}, expected {kind} or {n} of them"
     numbers = [value] * n if np.ndim(value) == 0 else list(value)
     if not all(isinstance(k, int | np.integer) for k in numbers):
         raise TypeError(expected)
@@ -35,7 +33,7 @@ def for_each_axis(function: str, name: str, value: Any, n: int, least: int) -> t
 
 
 def output_length(
-    function: str, shape: Sequence[int], spans: Sequence[int], stride: Sequence[int], given: str
+    function: str, shape: Sequence[int], spans: Sequence[int], steps: Sequence[int], **given: Any
 ) -> None:
     """Refuse windows that do not fit, or whose places leave a rest at the end of an axis.
 
@@ -45,22 +43,25 @@ def output_length(
         The lengths of the image, with its border.
     spans : sequence of int
         What the window spans along each axis.
-    stride : sequence of int
-    given : str
-        The arguments, for the message.
+    steps : sequence of int
+        The distances of neighbouring places.
+    **given
+        Shapes and arguments, for the message.
 
     Raises
     ------
     ValueError
     """
-    for axis, (n, span, s) in enumerate(zip(shape, spans, stride, strict=True)):
+    for axis, (n, span, s) in enumerate(zip(shape, spans, steps, strict=True)):
+        if span <= n and (n - span) % s == 0:
+            continue
+        shown = ", ".join(f"{name} {value}" for name, value in given.items())
         if span > n:
             raise ValueError(
                 f"{function}: a window spans {span} elements of axis {axis}, which has {n} "
-                f"({given})"
+                f"({shown})"
             )
-        if (n - span) % s:
-            raise ValueError(
-                f"{function}: windows of {span} elements placed every {s} do not end where axis "
-                f"{axis} of {n} elements does ({given})"
-            )
+        raise ValueError(
+            f"{function}: windows of {span} elements placed every {s} do not end where axis "
+            f"{axis} of {n} elements does ({shown})"
+        )

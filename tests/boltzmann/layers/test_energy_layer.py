@@ -23,6 +23,7 @@ from ..machines import device_like, host
 from ..own_units import (
     Bent,
     BlumeCapel,
+    ByLogPartition,
     HalfQuartic,
     Laplace,
     OwnExponential,
@@ -229,20 +230,6 @@ def test_means_do_not_suffice_where_the_energy_has_parameters():
 
 
 # ---- a unit of which only the log-partition function is given
-
-
-class ByLogPartition(EnergyLayer):
-    data_range = (0.0, 1.0)
-    parameters = {"bias": 0.25}
-
-    @classmethod
-    def unit_log_partition(cls, xp, params, phi, beta=None):
-        x = params.loc + params.bias + phi
-        return xp.softplus(x if beta is None else beta * x)
-
-    @classmethod
-    def unit_sample(cls, xp, params, phi, noise, beta=None):
-        return (noise < cls.unit_mean(xp, params, phi, beta)).astype(phi.dtype)
 
 
 @pytest.mark.parametrize("beta", [None, 0.6])

@@ -22,8 +22,7 @@ from gpugrad.errors import DataError, ModelFileError, NoPartitionFunctionError, 
 
 from ..any_machines import any_machine
 from ..machines import device_like, host
-from ..own_units import BlumeCapel, HalfQuartic, Laplace, OwnGaussian, TwoWells
-from .test_energy_layer import ByLogPartition
+from ..own_units import BlumeCapel, ByLogPartition, HalfQuartic, Laplace, OwnGaussian, TwoWells
 
 
 def machine(layers, W):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpugrad.boltzmann.constraints import non_negative
+from gpugrad.boltzmann.lateral import Lateral
 from gpugrad.boltzmann.layers import (
     BernoulliLayer,
     IsingLayer,
@@ -125,7 +126,14 @@ def test_configuration_survives_json_and_builds_an_equal_layer(layer):
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"layer_type": "bernoulli"}, {"layer_type": "nonsense"}, None, {"layer_type": None}],
+    [
+        {},
+        {"layer_type": "bernoulli"},
+        {"layer_type": "nonsense"},
+        None,
+        {"layer_type": None},
+        Lateral(np.zeros((3, 3)), pairs=~np.eye(3, dtype=bool)).get_config() | {"pairs": [[0, 3]]},
+    ],
 )
 def test_a_configuration_of_no_layer_is_refused(config):
     with pytest.raises(ParameterError):

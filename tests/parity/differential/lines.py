@@ -433,7 +433,6 @@ LINES: dict[Callable[[Draw], Line], int] = {
     mistake: 3,
 }
 _KINDS, _WEIGHTS = list(LINES), list(LINES.values())
-WRITES = (augmented, setitem, shape_setter, out)
 
 
 def _is_reshaped(d: Draw, name: str) -> bool:

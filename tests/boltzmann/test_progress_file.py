@@ -1,0 +1,130 @@
+"""Pre-training and training with labels go on from the file of a stopped run, bit for bit."""
+
+import numpy as np
+import pytest
+
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.labels import classification_rbm, fit_labels
+from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
+from gpugrad.boltzmann.model import BoltzmannMachine
+from gpugrad.boltzmann.optimizers import SGD, Adam
+from gpugrad.boltzmann.pretrain import pretrain
+from gpugrad.errors import CheckpointError
+
+from .machines import device_like, host
+
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+V = (np.random.default_rng(0).random((30, 4)) < 0.4).astype("float64")
+LABELS = (V.sum(axis=1) > 1).astype("int64")
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAfter(Adam):
+    """Adam that raises instead of an update, as a lost machine would, after so many."""
+
+    name = "adam of a test"  # of its own: "adam" remains Adam
+
+    def __init__(self, updates=None):
+        super().__init__()
+        self.updates = updates
+
+    def get_config(self):
+        return {"name": "adam"}
+
+    def update_(self, *arguments):
+        if self.updates is not None:
+            self.updates -= 1
+            if self.updates < 0:
+                raise Stopped
+        super().update_(*arguments)
+
+
+def pretrained(xp, checkpoint=None, updates=None, **settings):
+    layers = [BernoulliLayer(4), IsingLayer(3), BernoulliLayer(2)]
+    model = BoltzmannMachine(layers, dtype="float64", device=device_like(xp), rng=Generator(1))
+    given = {"epochs": 3, "batch_size": 10, "rng": Generator(2)} | settings
+    history = pretrain(
+        model, xp.asarray(V), checkpoint=checkpoint, optimizer=StopsAfter(updates), **given
+    )
+    return model, history
+
+
+def labelled(xp, checkpoint=None, updates=None, labels=LABELS, **settings):
+    model = classification_rbm(4, 3, 2, dtype="float64", device=device_like(xp), rng=Generator(1))
+    given = {"epochs": 6, "batch_size": 10, "n_chains": 7, "discriminative": 0.3} | settings
+    history = fit_labels(
+        model,
+        xp.asarray(V),
+        xp.asarray(labels),
+        checkpoint=checkpoint,
+        optimizer=StopsAfter(updates),
+        rng=Generator(2),
+        **given,
+    )
+    return model, history
+
+
+TRAINERS = pytest.mark.parametrize("train", [pretrained, labelled])
+
+
+@TRAINERS
+@pytest.mark.parametrize("updates", [0, 4, 9, 11, 17])  # of 18, three an epoch
+def test_a_stopped_run_goes_on_to_the_same_bits(xp, train, updates, tmp_path):
+    expected, figures = train(xp)
+    path = tmp_path / "progress.safetensors"
+    with pytest.raises(Stopped):
+        train(xp, path, updates)
+    assert path.exists() == (updates >= 3)
+    model, history = train(xp, path)
+    assert history == figures
+    for name, parameter in expected.parameters().items():
+        np.testing.assert_array_equal(host(model.parameters()[name]), host(parameter))
+
+
+@TRAINERS
+def test_a_finished_run_is_not_trained_again(xp, train, tmp_path):
+    path = tmp_path / "progress.safetensors"
+    expected, figures = train(xp, path)
+    model, history = train(xp, path, updates=0)
+    assert history == figures
+    for name, parameter in expected.parameters().items():
+        np.testing.assert_array_equal(host(model.parameters()[name]), host(parameter))
+
+
+@TRAINERS
+def test_another_run_s_file_is_refused(train, tmp_path):
+    path = tmp_path / "progress.safetensors"
+    train(np, path)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"made with batch_size 10, expected 5"):
+        train(np, path, batch_size=5)
+    assert path.read_bytes() == before
+
+
+def test_other_data_and_other_labels_are_refused(tmp_path):
+    path = tmp_path / "progress.safetensors"
+    labelled(np, path)
+    with pytest.raises(CheckpointError, match=r"made with labels crc32 .* expected crc32"):
+        labelled(np, path, labels=1 - LABELS)
+    model = BoltzmannMachine([BernoulliLayer(4), BernoulliLayer(3)], device="cpu")
+    other = tmp_path / "other.safetensors"
+    given = {"epochs": 1, "optimizer": SGD(), "checkpoint": other, "rng": Generator(0)}
+    pretrain(model, V, **given)
+    with pytest.raises(CheckpointError, match=r"made with data crc32 .* expected crc32"):
+        pretrain(model, 1 - V, **given)
+
+
+@TRAINERS
+def test_a_damaged_file_is_refused_and_kept(train, tmp_path):
+    path = tmp_path / "progress.safetensors"
+    train(np, path)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:-3] + b"abc"):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            train(np, path)
+        assert path.read_bytes() == damaged
