@@ -3,6 +3,8 @@
 # make test-long    every test in full; the log goes to tests/long_run.log
 # make test-numpy   the tests that meet NumPy, at the oldest and the newest NumPy there is a Python for
 # make lint         ruff (format and lint) and mypy
+# make docs         the documentation as a site in site/, every link checked
+# make notebook     examples/colab.ipynb, executed on the CPU; ARGS=--overwrite stores its outputs
 # make bench        the benchmarks, as Markdown on the screen and in runs/bench.md
 # make clean        removes environments, builds and caches
 #
@@ -26,7 +28,7 @@ PYTEST := $(SINGLE_THREAD) $(BIN)/python -m pytest
 PARALLEL := $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist worksteal)
 
 .DELETE_ON_ERROR:
-.PHONY: help train test test-only test-long test-numpy lint format bench clean
+.PHONY: help train test test-only test-long test-numpy lint format bench docs notebook clean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -43,6 +45,14 @@ $(VENV)/train.stamp: pyproject.toml | $(VENV)/created.stamp
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/created.stamp
 	@echo "installing gpugrad[train,sklearn,hdf,test,nvrtc,dev] into $(VENV)"
 	@$(PIP) install -qq --editable '.[train,sklearn,hdf,test,nvrtc,dev]' $(NUMPY_PIN)
+	@touch $@
+
+# An environment of its own: the pages are made with nothing that the package does not need.
+$(VENV)-docs/docs.stamp: pyproject.toml
+	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV)-docs with $$interpreter" && \
+	    "$$interpreter" -m venv --clear $(VENV)-docs
+	@echo "installing gpugrad[train,sklearn,docs] into $(VENV)-docs"
+	@$(VENV)-docs/bin/python -m pip --disable-pip-version-check install -qq --editable '.[train,sklearn,docs]'
 	@touch $@
 
 # A folder per run: gpugrad train refuses to write over an earlier one.
@@ -71,9 +81,15 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)-docs/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --config-file .ci/mkdocs.yml $(ARGS)
+
+notebook:
+	sh .ci/notebook $(ARGS)
+
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m tests.bench --output runs/bench.md $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,9 @@
-"""States drawn from the grey test images of MNIST: the test set of examples/mnist_784x500_grey.toml.
+"""States drawn from MNIST's grey test images: the test set of examples/mnist_784x500_grey.toml.
 
     python examples/binarised_test.py FOLDER
 
-FOLDER holds t10k-images-idx3-ubyte, plain or as .gz; test-binarised.npy (10,000, 784) is written beside
-it. A grey value of 0..255 is 255 times the probability of a 1; the seed is fixed.
+FOLDER holds t10k-images-idx3-ubyte, plain or as .gz; test-binarised.npy (10,000, 784) is written
+beside it. A grey value of 0..255 is 255 times the probability of a 1; the seed is fixed.
 """
 
 import sys
