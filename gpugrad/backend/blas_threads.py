@@ -77,6 +77,8 @@ class _Holders:
     def leave(self) -> None:
         blas = _openblas()
         with self.lock:
+            if self.count == 0:  # entered before a fork, which has given the threads back
+                return
             self.count -= 1
             # whoever has set another number meanwhile keeps it
             if self.count == 0 and blas is not None and blas.get_threads() == 1:

@@ -36,6 +36,9 @@ MIN_VALUES_PER_THREAD = 32768
 #: Multiplications of a product that take as long as a pass over one element.
 MULTIPLICATIONS_PER_VALUE = 32
 
+#: A product is cut at a multiple of this, so that tiles of BLAS' inner loop stay whole.
+TILE_ROWS = 16
+
 Task = Callable[[int, int], None]
 
 
@@ -45,6 +48,13 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+
+
+class _Within(threading.local):
+    span = False  # whether this thread is at work on a span
+
+
+_within = _Within()
 
 
 def scratch_array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -80,7 +90,7 @@ class _Worker:
             job, self._job = self._job, None
             assert job is not None
             try:
-                job[0](job[1], job[2])
+                _call(*job)
             except BaseException as error:  # handed to the caller
                 self._error = error
             del job
@@ -161,7 +171,7 @@ def over_spans(
     """
     if length <= 0:
         return
-    middle = -(-length // multiple_of) // 2 * multiple_of
+    middle = _middle(length, multiple_of)
     if threads is None:
         threads = allowed_threads()
     if threads < 2 or middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
@@ -169,12 +179,12 @@ def over_spans(
         return
     worker = _the_worker()
     if not worker.free.acquire(blocking=False):  # another thread is using it, or this one is it
-        task(0, length)
+        _call(task, 0, length)
         return
     try:
         worker.start(task, middle, length)
         try:
-            task(0, middle)
+            _call(task, 0, middle)
         finally:
             error = worker.wait()
     finally:
@@ -183,10 +193,25 @@ def over_spans(
         raise error
 
 
+def _middle(length: int, multiple_of: int) -> int:
+    """Where the second span starts."""
+    return -(-length // multiple_of) // 2 * multiple_of
+
+
+def _call(task: Task, start: int, stop: int) -> None:
+    before, _within.span = _within.span, True
+    try:
+        task(start, stop)
+    finally:
+        _within.span = before
+
+
 def product(a: Any, b: Any, out: Any = None) -> Any:
     """The product of two matrices of NumPy, cut by rows within `blas_threads.one_blas_thread`.
 
-    Elsewhere it is ``numpy.matmul``, whose threads are BLAS' own.
+    Elsewhere it is ``numpy.matmul``, whose threads are BLAS' own. Where it is cut depends on the
+    shapes, and not on whether the second thread is free: the last rows of a product are summed in
+    another order by BLAS than rows further up.
 
     Parameters
     ----------
@@ -194,15 +219,19 @@ def product(a: Any, b: Any, out: Any = None) -> Any:
     b : array (m, p)
     out : array (n, p), optional
     """
-    if not held_to_one():
+    if not held_to_one() or _within.span:
+        return np.matmul(a, b, out=out)
+    n, each = a.shape[0], max(1, b.size // MULTIPLICATIONS_PER_VALUE)
+    if n * each < 2 * MIN_VALUES_PER_THREAD:
         return np.matmul(a, b, out=out)
     if out is None:
-        out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+        out = np.empty((n, b.shape[1]), np.result_type(a, b))
+    middle = _middle(n, TILE_ROWS)
 
     def span(start: int, stop: int) -> None:
-        np.matmul(a[start:stop], b, out=out[start:stop])
+        for first, last in ((start, min(stop, middle)), (max(start, middle), stop)):
+            if first < last:
+                np.matmul(a[first:last], b, out=out[first:last])
 
-    # cut at whole tiles of BLAS' inner loop, so that no row is summed in another order
-    each = max(1, b.size // MULTIPLICATIONS_PER_VALUE)
-    over_spans(span, a.shape[0], values_each=each, multiple_of=16)
+    over_spans(span, n, values_each=each, multiple_of=TILE_ROWS)
     return out

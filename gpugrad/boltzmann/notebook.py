@@ -17,6 +17,8 @@ __all__ = ["machine_html"]
 
 FILTERS, PIXELS = 16, 4096
 """At most so many filters, of at most so many pixels, are drawn."""
+WEIGHTS = 2**23
+"""Of more weights nothing is drawn: a cell's answer must not take seconds, nor memory."""
 COLUMNS = 8
 
 
@@ -69,7 +71,10 @@ def _row(part: str, units: str, field: str, array: Any) -> str:
 
 def _picture(model: Any) -> str:
     weights = getattr(model, "weights", [])
-    if not weights or str(model.device) != "cpu" or weights[0].W().shape[0] > PIXELS:
+    if not weights or str(model.device) != "cpu":
+        return ""
+    W = weights[0].W()
+    if W.shape[0] > PIXELS or W.size > WEIGHTS:
         return ""
     images, shape, _ = filters_of("_repr_html_", model)
     total, images = len(images), images[:FILTERS]

@@ -275,9 +275,11 @@ def samples(
     DataError
         Values that are no array (n, num_visible) of numbers.
     ParameterError
-        A shape that does not fit.
+        A shape that does not fit, or limits that are not two.
     """
     values = rows_of("samples", "visible", visible)
+    if len(limits) != 2:
+        raise ParameterError(f"samples: limits is {limits!r}, expected the two values (low, high)")
     shape = image_shape(values.shape[1], shape)
     canvas = mosaic(values, shape, _columns(len(values)))
     ends = np.quantile(values, (0.005, 0.995)).tolist()

@@ -36,6 +36,7 @@ from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.communicator import Communicator
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
@@ -192,6 +193,7 @@ def pretrain(
     start: bool = True,
     progress: Progress | None = None,
     checkpoint: Any = None,
+    communicator: Communicator | None = None,
 ) -> list[list[float]]:
     """Train the modules of a deep machine one after another, and put them together.
 
@@ -217,6 +219,9 @@ def pretrain(
     checkpoint : str or path, optional
         A file that is written after each epoch. Where it exists already, the run that wrote it goes
         on, bit for bit; it stays when all is done.
+    communicator : Communicator, optional
+        The link to other processes, which all compute the same: the first one writes the
+        checkpoint, from which all of them go on.
 
     Returns
     -------
@@ -287,7 +292,8 @@ def pretrain(
                 errors.append(part.reconstruction_error(v))
                 where = f"of module {number} after epoch {epoch + 1}"
                 check_finite("pretrain", part.parameters(), where)
-                file.save(_arrays(parts, memory), history, generator)
+                if communicator is None or communicator.rank == 0:
+                    file.save(_arrays(parts, memory), history, generator)
                 if progress is not None:
                     progress(number, epoch, errors[-1])
             v = part.mean(1, part.data(v))[0]

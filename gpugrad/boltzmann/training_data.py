@@ -284,10 +284,12 @@ def check_drawing(model: BoltzmannMachine, draw_states: bool, missing: str) -> b
     """
     if draw_states and len(getattr(model.layers[0], "support", None) or ()) != 2:
         raise ParameterError(
-            f"fit: draw_states with {model.layers[0]!r}, expected two-valued visible units"
+            f"fit: draw_states is True for {model.layers[0]!r}, expected two-valued visible units"
         )
     if draw_states and missing != "error":
-        raise ParameterError(f"fit: draw_states with missing={missing!r}, expected missing='error'")
+        raise ParameterError(
+            f"fit: draw_states is True with missing {missing!r}, expected missing 'error'"
+        )
     return bool(draw_states)
 
 

@@ -427,7 +427,8 @@ def _pretrain(trainer: Trainer, settings: TrainSettings, console: Console) -> No
         learning_rate=settings.pretrain_rate,
         start=False,
         progress=told,
-        checkpoint=None if trainer.communicator.rank else Path(settings.output) / PRETRAINING,
+        checkpoint=Path(settings.output) / PRETRAINING,
+        communicator=trainer.communicator,
     )
 
 

@@ -44,8 +44,8 @@ def _mpi(started: Launcher | None) -> Any:
 class MPICommunicator:
     """All ranks of an MPI job.
 
-    Every wait looks at the clock: a rank that is gone, or hangs, without its launcher's notice
-    ends in an error, not in silence.
+    Every wait but `leave` looks at the clock: a rank that is gone, or hangs, without its launcher's
+    notice ends in an error, not in silence.
 
     Parameters
     ----------

@@ -88,6 +88,19 @@ def test_a_child_forked_within_has_both_threads(blas):
         assert held_to_one()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_within_can_leave_and_hold_again(blas):
+    with one_blas_thread():
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    if child == 0:
+        with one_blas_thread():
+            held = held_to_one()
+        os._exit(0 if held and blas.get_threads() == 2 else 1)
+
+
 def test_array_work_has_as_many_threads_as_products_may_have(blas, monkeypatch):
     monkeypatch.setattr(host_threads, "available_cpus", lambda: 4)
     assert allowed_threads() == 2
@@ -133,6 +146,34 @@ def test_a_product_cut_by_rows_is_the_product(blas, monkeypatch, given):
     assert np.array_equal(got, a @ b)
     assert np.array_equal(product(a, b), a @ b)
     assert cuts[-1] == 333
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_cut_of_a_product_does_not_depend_on_whether_the_second_thread_is_free(
+    blas, monkeypatch, nested
+):
+    monkeypatch.setattr(host_threads, "available_cpus", lambda: 2)
+    draw = np.random.default_rng(0)
+    a, b = (draw.normal(size=shape).astype("float32") for shape in ((500, 784), (784, 500)))
+    cuts = []
+    monkeypatch.setattr(np, "matmul", _recording(np.matmul, cuts))
+
+    def multiplied():
+        cuts.clear()
+        found = []
+        if nested:  # on spans of something else, which two threads share
+            task = lambda start, stop: found.extend(product(a, b) for _ in range(start, stop))
+            host_threads.over_spans(task, 2, values_each=10**6)
+        else:
+            found.append(product(a, b))
+        return found, sorted(cuts)
+
+    with one_blas_thread():
+        free, cut = multiplied()
+        with host_threads._the_worker().free:
+            busy, cut_of_one_thread = multiplied()
+    assert cut == cut_of_one_thread == ([500, 500] if nested else [244, 256])
+    assert np.array_equal(free, busy)
 
 
 def _recording(matmul, rows):

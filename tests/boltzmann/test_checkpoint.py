@@ -114,6 +114,36 @@ def test_a_changed_header_and_a_flipped_bit_of_a_checkpoint_are_noticed(tmp_path
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("change", [(b"[3,2]", b"[2,3]"), (b'"F32"', b'"I32"')])
+def test_an_array_of_another_shape_or_dtype_of_the_same_bytes_is_noticed(change, tmp_path):
+    path = tmp_path / "c"
+    save_checkpoint(path, {"W": np.ones((3, 2), "float32")}, {})
+    written = path.read_bytes()
+    assert written.count(change[0]) == 1
+    path.write_bytes(written.replace(*change))
+    with pytest.raises(CheckpointError, match="tensor W is damaged, expected the checksum"):
+        load_checkpoint(path)
+
+
+def test_an_array_without_a_checksum_among_others_with_one_is_refused(tmp_path):
+    path = tmp_path / "c"
+    save_checkpoint(path, {"x": np.ones(2)}, {})
+    with safetensors.safe_open(path, "numpy") as file:
+        header = file.metadata()
+    path.write_bytes(safetensors.save({"x": np.ones(2), "y": np.ones(2)}, header))
+    with pytest.raises(CheckpointError, match="tensor y is damaged, expected the checksum"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_are_not_finite_make_no_machine(value, tmp_path):
+    model = RBM(3, 2, device="cpu")
+    model.layers[1].params.loc[0] = value  # as training that diverged leaves it
+    model.save(tmp_path / "m")
+    with pytest.raises(ModelFileError, match=r"parameter layers.1.loc has NaN or infinite values"):
+        load_model(tmp_path / "m")
+
+
 def test_a_file_of_an_earlier_release_without_checksums_is_read(tmp_path):
     path, model = tmp_path / "m", RBM(3, 2, device="cpu", rng=Generator(1))
     model.save(path)

@@ -119,8 +119,12 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "missing", "message"),
     [
-        (GaussianLayer(4), "error", "draw_states with GaussianLayer.*two-valued visible units"),
-        (BernoulliLayer(4), "impute", "draw_states with missing='impute'"),
+        (
+            GaussianLayer(4),
+            "error",
+            "draw_states is True for GaussianLayer.*two-valued visible units",
+        ),
+        (BernoulliLayer(4), "impute", "draw_states is True with missing 'impute'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(layer, missing, message):

@@ -19,7 +19,7 @@ from gpugrad.boltzmann.phases import Phases
 from gpugrad.boltzmann.providers import make_phases, method_name
 from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
 from gpugrad.boltzmann.state import State
-from gpugrad.errors import ParameterError
+from gpugrad.errors import CheckpointError, ParameterError
 
 from .any_machines import PAIRINGS, any_machine, integrated
 from .machines import host, small_machine
@@ -346,6 +346,42 @@ def test_samplers_of_another_shape_are_named():
         GeneralPhases(model, Generator(0), sampler=Short(), n_chains=4, max_batch=2)
     with pytest.raises(ParameterError, match="sampler is 3, expected a function"):
         make_phases(model, Generator(0), sampler=3)
+
+
+def test_chains_of_another_dtype_are_refused():
+    phases = GeneralPhases(deep_machine(), Generator(0), n_chains=4, max_batch=2)
+    arrays = {name: np.array(a) for name, a in phases.arrays().items()}
+    phases.load_arrays(arrays)
+    arrays["chains.1"] = arrays["chains.1"].astype("float16")
+    with pytest.raises(CheckpointError, match=r"lacks chains.1, float64 of shape \(4, "):
+        phases.load_arrays(arrays)
+
+
+def test_chains_that_a_sampler_takes_back_in_another_number_are_refused():
+    class Own:
+        """The state of a sampler that looks at nothing."""
+
+        def __init__(self, cold):
+            self.cold = cold
+
+        def arrays(self):
+            return {"v": self.cold[0], "h": self.cold[1], "g": self.cold[2]}
+
+        def with_arrays(self, arrays):
+            return Own(State((arrays["v"], arrays["h"], arrays["g"])))
+
+    class Sampler:
+        def start(self, rng, model, n_chains):
+            return Own(model.random_state(n_chains, rng=rng))
+
+        def __call__(self, rng, model, state):
+            return state, GibbsInfo(state.cold)
+
+    phases = GeneralPhases(deep_machine(), Generator(0), sampler=Sampler(), n_chains=4, max_batch=2)
+    arrays = {name: np.array(a) for name, a in phases.arrays().items()}
+    phases.load_arrays(arrays)
+    with pytest.raises(CheckpointError, match=r"do not fit the sampler .*a state of shape \[\(3, "):
+        phases.load_arrays({name: a[:3] for name, a in arrays.items()})
 
 
 def test_back_propagation_needs_hidden_units_that_sum_out():

@@ -292,6 +292,8 @@ def test_machine_that_paysage_saved_is_the_same_here(
     import pandas
 
     theirs = paysage_machine(paysage, units)
+    l2_penalty = pytest.importorskip("paysage.penalties").l2_penalty
+    theirs.connections[0].weights.add_penalty({"matrix": l2_penalty(1e-3)})
     with pandas.HDFStore(tmp_path / "m.h5", "w") as store:
         theirs.save(store)
     assert format_of(tmp_path / "m.h5") == "paysage"
@@ -377,12 +379,37 @@ def test_what_paysages_configuration_may_not_say(tmp_path: Path):
     for config, message in {
         "cousin": ({"layers": [{"layer_type": "CosineLayer"}]}, "layer 0 is a CosineLayer"),
         "joined": ({"layers": two, "connections": [skips]}, "joins the layers 1 and 0, expected 0"),
-        "code": ({"layers": two, "run": Path("x")}, "its configuration names pathlib"),
+        "object": ({"layers": [{"layer_type": Path("x")}] * 2}, "layer 0 is a .*_Unread"),
         "text": ("BoltzmannMachine", "is not a machine of paysage"),
     }.values():
         paysage_file(file, model, "connections/weights_", "params", config)
         with pytest.raises(ModelFileError, match=message):
             read_paysage(file, units=["bernoulli"] * 2)
+
+
+class Runs:
+    """Pickled, a call of a function with this text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        return exec, (self.text,)
+
+
+def test_a_configuration_is_read_without_running_or_importing_what_it_names(tmp_path: Path):
+    model, file, trace = rbm(), tmp_path / "m.h5", tmp_path / "trace"
+    told = {
+        "layers": [{"layer_type": "BernoulliLayer", "num_units": np.int64(4)}] * 2,
+        # as paysage's penalties have them
+        "penalties": {"matrix": {"penalty": 0.001, "slice": (slice(None),)}},
+        "run": Runs(f"from pathlib import Path; Path({str(trace)!r}).touch()"),
+    }
+    paysage_file(file, model, "connections/weights_", "params", told)
+    assert_equal_parameters(model, read_paysage(file, device="cpu"))
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(told, 0))  # what a plain reader would have done
+    assert trace.exists()
 
 
 # ----------------------------------------------------------------------------------- scikit-learn

@@ -18,10 +18,11 @@ from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import layers
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import Trainer, fit
-from gpugrad.boltzmann.logs import SingularValues, TensorBoard
+from gpugrad.boltzmann.logs import SingularValues, TensorBoard, _numbers
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.mosaic import png, signed_colors
 from gpugrad.errors import MissingExtraError, ParameterError
+from tests.distributed.thread_ranks import results
 
 DATA = np.random.default_rng(0).integers(0, 2, (40, 12)).astype("float32")
 
@@ -78,6 +79,21 @@ def test_records_are_scalars_by_epoch(library: Any, tmp_path: Path):
     largest = [(r["epoch"], pytest.approx(r["spectrum.0"]["values"][0])) for r in history]
     assert found["spectrum.0/values/0"] == largest
     assert not any(value.HasField("histo") for e in events(tmp_path) for value in e.summary.value)
+
+
+def test_of_several_ranks_the_first_one_writes(library: Any, tmp_path: Path):
+    def run(link: Any) -> None:
+        board = TensorBoard(tmp_path / f"rank {link.rank}")
+        fit(rbm(), DATA, epochs=1, rng=Generator(0), communicator=link, callbacks=[board])
+
+    results(2, run)
+    assert [path.name for path in tmp_path.iterdir()] == ["rank 0"]
+
+
+def test_numbers_are_named_by_their_path_in_the_record():
+    record = {"epoch": 4, "best": {"epoch": 3, "rates": [0.5, 1]}, "note": "x", "none": None}
+    expected = {"best/epoch": 3.0, "best/rates/0": 0.5, "best/rates/1": 1.0}
+    assert dict(_numbers(record)) == expected
 
 
 def test_details_are_histograms_and_a_picture_of_the_filters(library: Any, tmp_path: Path):
@@ -184,6 +200,7 @@ def test_machine_is_shown_with_all_its_parameters_and_some_filters():
 
 def test_wide_machines_and_those_without_weights_have_no_picture():
     assert "<img" not in RBM(5000, 2, device="cpu")._repr_html_()
+    assert "<img" not in RBM(1100, 8000, device="cpu")._repr_html_()
     assert "<img" not in BoltzmannMachine([layers.IsingLayer(6)], device="cpu")._repr_html_()
     assert "3 potts of 4 states" in (
         BoltzmannMachine([layers.PottsLayer(3, 4)], device="cpu")._repr_html_()

@@ -242,6 +242,19 @@ def test_effective_sample_size_of_one_dominant_chain_is_one():
     assert error == math.inf
 
 
+def test_the_spread_of_downward_chains_is_that_of_their_inverse_weights():
+    """Ten chains and strong couplings: exp(D) and exp(-D), n and n - 1 are told apart."""
+    model, exact = small_machine(scale=2.0)
+    for estimate in (raise_, reverse_ais):
+        found = estimate(model, exact.v[:10], Generator(18), n_temperatures=3, data=exact.v[:5])
+        w = np.exp(-found.log_weights)
+        assert found.ess == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-9)
+        assert abs(found.ess - (1 / w).sum() ** 2 / (w**-2).sum()) > 0.1
+        if estimate is raise_:
+            variance = np.sum((found.log_weights - found.log_z) ** 2) / (10 * 9)
+            assert found.error == pytest.approx(math.sqrt(variance), rel=1e-9)
+
+
 def test_low_and_high_are_three_errors_away():
     model, exact = small_machine()
     e = ais(model, Generator(13), n_temperatures=5, n_chains=50, data=exact.v[:5])

@@ -86,6 +86,13 @@ def test_of_many_filters_the_largest_are_drawn_in_their_order():
     assert ax.get_title() == "weights of 2 of 6 units"
 
 
+def test_a_few_extreme_weights_do_not_bleach_the_rest():
+    W = np.random.default_rng(2).normal(size=(12, 40))
+    W[3, 7] = 1000.0
+    ax = plots.filters(W)
+    assert ax.images[0].get_clim()[1] == np.quantile(np.abs(W), 0.995) < 10
+
+
 def test_receptive_field_is_the_covariance_with_the_units_mean():
     machine = deep()
     means = machine.mean_field(DATA)
@@ -100,6 +107,18 @@ def test_receptive_field_is_the_covariance_with_the_units_mean():
             y, x = 1 + top * (3 * zoom + 1), 1 + left * (4 * zoom + 1)
             found = shown[y : y + 3 * zoom : zoom, x : x + 4 * zoom : zoom]
             np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_receptive_fields_of_hidden_units_with_couplings_are_those_of_their_mean_field():
+    parts = [layers.BernoulliLayer(12), layers.BernoulliLayer(2)]
+    J = {1: np.array([[0.0, 4.0], [4.0, 0.0]])}
+    machine = BoltzmannMachine(parts, lateral=J, rng=Generator(1), device="cpu")
+    machine.weights[0].params.matrix[...] *= 60
+    h = machine.mean_field(DATA)[1][:, 0].astype("float64")
+    expected = (DATA - DATA.mean(axis=0)).T @ (h - h.mean()) / len(h) / h.std()
+    shown = canvas(plots.receptive_fields(machine, DATA, shape=(1, 12)))
+    near = np.abs(np.unique(shown[np.isfinite(shown)])[:, None] - expected).min(axis=0)
+    assert (near < 1e-4).all()
 
 
 def test_receptive_field_of_a_unit_that_never_changes_is_zero():
@@ -138,6 +157,7 @@ def test_magnetizations_come_with_the_lowest_free_energy_first():
 def test_spectrum_of_a_known_matrix():
     W = np.diag([5.0, 3.0, 1.0, 0.0])[:, :3] + np.zeros((4, 3))
     found = curves(plots.spectrum(W))
+    assert found["W"][0].tolist() == [1, 2, 3]  # the largest has rank 1
     np.testing.assert_allclose(found["W"][1], [5, 3, 1], atol=1e-12)
     s = math.sqrt(35 / 12)
     np.testing.assert_allclose(
@@ -276,6 +296,7 @@ BAD = {
     "layer": (lambda: plots.filters(rbm(), 2), ParameterError, "filters: layer is 2, expected"),
     "shape": (lambda: plots.filters(rbm(), shape=(5, 5)), ParameterError, "5x5 for 12 units"),
     "negative": (lambda: plots.samples(DATA, shape=(-3, -4)), ParameterError, "-3x-4 for 12"),
+    "limits": (lambda: plots.samples(DATA, limits=(0, 1, 2)), ParameterError, "samples: limits is"),
     "word": (lambda: plots.samples(DATA, shape="square"), ParameterError, r"expected \(rows, colu"),
     "flat": (
         lambda: plots.samples(DATA[0]),

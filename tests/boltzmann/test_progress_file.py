@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.communicator import Serial
 from gpugrad.boltzmann.labels import classification_rbm, fit_labels
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Adam
 from gpugrad.boltzmann.pretrain import pretrain
+from gpugrad.boltzmann.progress_file import ProgressFile, checksum
 from gpugrad.errors import CheckpointError
 
 from .machines import device_like, host
@@ -17,6 +19,28 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 V = (np.random.default_rng(0).random((30, 4)) < 0.4).astype("float64")
 LABELS = (V.sum(axis=1) > 1).astype("int64")
+
+
+def test_a_changed_row_changes_the_checksum_wherever_it_lies():
+    data = np.zeros((9000, 3), "float32")
+    expected = checksum(data)
+    for i in (0, 4095, 4096, 8999):
+        other = data.copy()
+        other[i, 1] = 1
+        assert checksum(other) != expected
+    assert checksum(data.astype("int32")) != expected  # of the same bytes
+
+
+def test_arrays_of_another_shape_are_refused_not_spread_over_the_own(tmp_path):
+    path, settings = tmp_path / "progress.safetensors", {"epochs": 2}
+    ProgressFile("fit", path, settings).save(
+        {"a": np.ones(2), "W": np.ones((1, 3))}, [], Generator(1)
+    )
+    own, rng = {"a": np.zeros(2), "W": np.zeros((2, 3))}, Generator(2)
+    before = rng.state
+    with pytest.raises(CheckpointError, match=r"fit: .* lacks W of shape \(2, 3\)"):
+        ProgressFile("fit", path, settings).take_over(own, rng)
+    assert not any(array.any() for array in own.values()) and rng.state == before
 
 
 class Stopped(Exception):
@@ -93,6 +117,21 @@ def test_a_finished_run_is_not_trained_again(xp, train, tmp_path):
     assert history == figures
     for name, parameter in expected.parameters().items():
         np.testing.assert_array_equal(host(model.parameters()[name]), host(parameter))
+
+
+def test_other_ranks_go_on_from_the_file_of_the_first_and_write_none(tmp_path):
+    path, first, second = tmp_path / "p.safetensors", Serial(), Serial()
+    second.rank, second.size = 1, 2
+    pretrained(np, path, communicator=second)
+    assert not path.exists()
+    with pytest.raises(Stopped):
+        pretrained(np, path, 4, communicator=first)
+    before = path.read_bytes()
+    with pytest.raises(Stopped):  # 3 of 18 updates are done, 15 are to come
+        pretrained(np, path, 14, communicator=second)
+    _, history = pretrained(np, path, 15, communicator=second)
+    assert path.read_bytes() == before
+    assert history == pretrained(np)[1]
 
 
 @TRAINERS

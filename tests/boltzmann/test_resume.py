@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.agreement import difference
 from gpugrad.boltzmann.callbacks import CheckpointWriter
 from gpugrad.boltzmann.checkpoint import load_checkpoint, save_checkpoint
 from gpugrad.boltzmann.fit import Trainer
@@ -151,6 +152,19 @@ def test_what_is_not_finite_never_replaces_a_checkpoint(tmp_path):
     with pytest.raises(DivergenceError, match="is nan"):
         writer.write(trainer)
     assert (tmp_path / "c").read_bytes() == good
+
+
+def test_a_checkpoint_that_does_not_tell_a_setting_is_refused():
+    made = trainer_of(np, "driven")
+    arrays, metadata = made.state_dict()
+    metadata = json.loads(json.dumps(metadata))
+    del metadata["settings"]["batch_size"]
+    with pytest.raises(CheckpointError, match="made with batch_size None, expected 12"):
+        made.load_state_dict(arrays, metadata)
+
+
+def test_a_part_that_only_one_of_two_settings_has_is_told_even_if_it_is_none():
+    assert difference({"k": 1, "clamp": None}, {"k": 1}) == ("clamp None", "nothing of it")
 
 
 def test_a_checkpoint_of_other_sample_weights_is_refused():

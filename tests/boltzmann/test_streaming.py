@@ -74,6 +74,16 @@ def test_blocks_are_shuffled_and_samples_within_windows():
     samples.close()
 
 
+def test_each_epoch_puts_other_blocks_together():
+    samples = streamed(np, 100, 10, 2)
+    met = []
+    for epoch in range(2):
+        seen, _ = epoch_of(np, samples, epoch, 20)
+        met.append({frozenset(x // 10 for x in seen[i : i + 20]) for i in range(0, 100, 20)})
+    assert met[0] != met[1]
+    samples.close()
+
+
 def test_without_shuffling_samples_come_as_they_lie():
     samples = streamed(np, 50, 8, 2, shuffle=False)
     for epoch in range(2):
@@ -88,6 +98,27 @@ def test_an_epoch_entered_in_the_middle_goes_on_with_the_same_samples(xp):
         epoch_of(xp, samples, 1, 6, first=60)
         assert epoch_of(xp, samples, 4, 6, first=first)[0] == whole[first:]
         samples.close()
+
+
+def test_a_trainer_in_the_middle_of_an_epoch_forgets_it_for_that_of_a_checkpoint():
+    source = Stream(numbered(100), block=8, blocks=3)
+    undisturbed, other = trained(np, source), trained(np, source, seed=5)
+    for trainer in (undisturbed, other):
+        trainer.update()
+    arrays, metadata = undisturbed.state_dict()
+    other.load_state_dict({name: a.copy() for name, a in arrays.items()}, metadata)
+    for trainer in (undisturbed, other):
+        trainer.run()
+    W = [trainer.model.weights[0].W() for trainer in (undisturbed, other)]
+    np.testing.assert_array_equal(*W)
+
+
+@pytest.mark.parametrize("block", [7, 100, 5000])
+def test_the_samples_of_the_log_are_spread_evenly_whatever_the_blocks(block):
+    data = np.random.default_rng(0).integers(0, 2, (3100, WIDTH)).astype("uint8")
+    model = RBM(WIDTH, 2, device="cpu", rng=Generator(0))
+    samples = StreamedSamples(model, Stream(data, block=block), Generator(0))
+    np.testing.assert_array_equal(samples.watched(), data[::3][:1000])
 
 
 @pytest.fixture
@@ -214,6 +245,32 @@ def test_the_next_window_is_read_while_this_one_is_used():
 # ---- faults
 
 
+def test_a_changed_sample_changes_the_fingerprint_wherever_it_lies():
+    model = RBM(WIDTH, 2, device="cpu", rng=Generator(0))
+
+    def fingerprint(data):
+        return StreamedSamples(model, Stream(data, block=8), Generator(0)).fingerprint()
+
+    expected = fingerprint(numbered(100))
+    assert fingerprint(numbered(100)) == expected
+    for i in (0, 50, 99):
+        data = numbered(100)
+        data[i, 3] ^= 1
+        assert fingerprint(data) != expected
+    assert fingerprint(numbered(100).astype(bool)) != expected  # of the same bytes
+
+
+def test_a_source_that_gives_fewer_samples_than_asked_for_is_refused():
+    class Short:
+        shape, dtype = (100, WIDTH), np.dtype("uint8")
+
+        def __getitem__(self, rows):
+            return numbered(100)[rows.start : min(rows.stop, 61)]
+
+    with pytest.raises(DataError, match=r"samples 60 to 69 have shape \(1, 7\), expected \(10, 7"):
+        trained(np, Stream(Short(), block=10))
+
+
 def test_what_is_no_stream_is_refused(tmp_path):
     for source, message in (
         (np.zeros(5), r"of shape \(5,\), expected \(samples, units\)"),
@@ -284,7 +341,8 @@ def test_a_fault_of_the_disk_reaches_the_caller_with_the_samples():
 def test_a_stream_of_other_windows_has_another_order_and_is_refused():
     made = trained(np, Stream(numbered(100), block=8, blocks=3))
     arrays, metadata = made.state_dict()
-    for other in (Stream(numbered(100), block=9, blocks=3), numbered(100)):
+    others = [Stream(numbered(100), block=b, blocks=n) for b, n in ((9, 3), (8, 4))]
+    for other in (*others, numbered(100)):
         with pytest.raises(CheckpointError, match="the checkpoint was made with"):
             trained(np, other).load_state_dict(arrays, metadata)
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.callbacks import Callback, StopOnSignal
-from gpugrad.boltzmann.communicator import Serial
+from gpugrad.boltzmann.communicator import Serial, check_ranks
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer
@@ -179,6 +179,29 @@ def test_the_tap_gradient_is_that_of_all_seeds(kind, how):
         found.append({name: np.array(a) for name, a in phases(10, weight).items()})
     for name, array in found[1].items():
         np.testing.assert_allclose(found[0][name], array, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("n", [10, 3])
+def test_the_gradient_of_contrastive_divergence_is_that_of_the_whole_batch(n):
+    """Fields of a thousand leave nothing to chance: h copies three visible units, v the three."""
+    model = machine(BITS)
+    model.set_parameters(
+        {
+            "weights.0.matrix": 2000 * np.eye(5, 3),
+            "layers.0.loc": np.full(5, -1000.0),
+            "layers.1.loc": np.full(3, -1000.0),
+        }
+    )
+    rows = (np.arange(n)[:, None] % np.arange(2, 7) == 0).astype("float64")
+    found = []
+    for shards in (SHARDS, None):
+        phases = make_phases(model, Generator(1), method="cd", max_batch=n, shards=shards)
+        phases.data_rows(n)[...] = rows
+        found.append({name: np.array(a) for name, a in phases(n).items()})
+    lost = -rows.mean(axis=0) * [0, 0, 0, 1, 1]  # the last two are not copied
+    np.testing.assert_allclose(found[0]["layers.0.loc"], lost, atol=1e-14)
+    for name, array in found[1].items():
+        np.testing.assert_allclose(found[0][name], array, atol=1e-14, err_msg=name)
 
 
 def test_fresh_seeds_are_cut_into_shards_too():
@@ -368,6 +391,14 @@ def test_ranks_that_would_train_differently_are_refused_on_all_of_them(change, m
     assert found[0].startswith(message) and found.count(found[0]) == 3
 
 
+def test_a_nan_that_all_ranks_have_is_no_difference():
+    def run(link):
+        check_ranks(link, "fit", {"rate": float("nan")})
+        return link.rank
+
+    assert results(2, run) == [0, 1]
+
+
 def parameters_of(trainer):
     return trainer.model.parameters().items()
 
@@ -469,19 +500,35 @@ def test_a_checkpoint_of_another_number_of_shards_is_refused():
         other.load_state_dict(arrays, metadata)
 
 
-@pytest.mark.parametrize("name", ["shards.2.chains.1", "shards.3.counter", "offsets.0"])
-def test_a_checkpoint_with_a_part_missing_changes_nothing(name):
-    made = sharded(np, "deep")
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("deep", "shards.2.chains.1"),
+        ("deep", "shards.3.counter"),
+        ("deep", "offsets.0"),
+        ("tap", "shards.2.seeds.1"),  # whose arrays are overwritten in place
+    ],
+)
+def test_a_checkpoint_with_a_part_missing_changes_nothing(variant, name):
+    made = sharded(np, variant)
     made.update()
     arrays, metadata = made.state_dict()
     arrays = {n: host(a).copy() for n, a in arrays.items()}
-    other = sharded(np, "deep")
+    other = sharded(np, variant)
     before = arrays_of(other)
     del arrays[name]
     what = name.removeprefix("shards.2.")
     with pytest.raises(CheckpointError, match=f"lacks {what}"):
         other.load_state_dict(arrays, metadata)
     assert_same(arrays_of(other), before)
+
+
+def test_a_counter_that_is_cut_short_is_refused():
+    made = sharded(np, "deep")
+    arrays, metadata = made.state_dict()
+    arrays = dict(arrays) | {"shards.1.counter": arrays["shards.1.counter"][:3]}
+    with pytest.raises(CheckpointError, match=r"lacks shards.1.counter of shape \(4,\)"):
+        made.load_state_dict(arrays, metadata)
 
 
 def test_the_chains_of_all_shards_are_found_on_every_rank():
@@ -494,6 +541,16 @@ def test_the_chains_of_all_shards_are_found_on_every_rank():
         for own, all_of_them in zip(found, expected, strict=True):
             np.testing.assert_array_equal(own, all_of_them)
     assert sharded(np, "tap").phases.chains() is None
+
+
+def test_of_replicas_the_chains_are_those_of_the_machine_itself():
+    made = sharded(np, "tempering")
+    made.update()
+    states = [provider.state for provider in made.phases.providers.values()]
+    for i, units in enumerate(made.phases.chains()):
+        own = np.concatenate([state.cold[i] for state in states])
+        np.testing.assert_array_equal(units, own)
+    assert units.shape == (6, 3) and len(states[0].units[0]) > len(states[0].cold[0])
 
 
 def test_half_precision_is_added_up_in_single():

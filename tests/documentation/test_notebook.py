@@ -1,10 +1,16 @@
 """The notebook as it is stored: executed in order, with pictures, and with one address."""
 
 import json
+import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from gpugrad.backend.array_module import Device
+from gpugrad.boltzmann import datasets
+from gpugrad.boltzmann.layers import layer
 
 ROOT = Path(__file__).parents[2]
 CELLS = json.loads((ROOT / "examples" / "colab.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -51,3 +57,39 @@ def test_badges_lead_to_the_repository_that_pyproject_names():
     address = f"https://colab.research.google.com/github/{where}/blob/main/examples/colab.ipynb"
     assert address in text_of(CELLS[0])
     assert address in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_on_a_machine_with_a_gpu_every_cell_runs_and_computes_there(cupy_standin, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    backend = matplotlib.get_backend()
+    matplotlib.use("agg")
+    screen = SimpleNamespace(update=lambda figure: None)
+    shown = SimpleNamespace(display=lambda *args, **options: screen)
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    monkeypatch.setenv("GPUGRAD_DEVICE", "")  # what the first cell sets is undone
+    monkeypatch.setattr(layer, "_LAYERS", dict(layer._LAYERS))  # nor is its unit kept
+    layer._LAYERS.pop("blume_capel", None)
+    mnist = datasets.mnist
+    monkeypatch.setattr(datasets, "mnist", lambda split: mnist(split)[:300])
+    smaller = {
+        "epochs=15": "epochs=1",
+        "epochs=60": "epochs=1",
+        "gibbs(100)": "gibbs(1)",
+        "n_temperatures=2000": "n_temperatures=10",
+        "n_chains=100": "n_chains=4",
+        "[:100]": "[:4]",
+        "[:49]": "[:2]",
+    }
+    names = {"__name__": "__main__"}
+    try:
+        for cell in CODE:
+            lines = text_of(cell).splitlines()
+            program = "\n".join(line for line in lines if not line.startswith("%"))
+            for full, reduced in smaller.items():
+                program = program.replace(full, reduced)
+            exec(compile(program, "colab.ipynb", "exec"), names)
+    finally:
+        pyplot.close("all")
+        matplotlib.use(backend)
+    assert {names[name].device for name in ("machine", "chain")} == {Device("cuda", 0)}
