@@ -79,6 +79,10 @@ def _read(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[
     if not path.is_file():
         raise error_type(f"load: {path}: no such file")
     try:
+        open(path, "rb").close()  # safetensors says of any refusal that there is no such file
+    except OSError as error:
+        raise error_type(f"load: {path} cannot be read ({error.strerror})") from error
+    try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             metadata = _metadata(path, header, form, error_type)
@@ -166,6 +170,7 @@ def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
     Parameters
     ----------
     path : str or path
+        The file, or the folder of a training run, whose model.safetensors it is.
     device : str or Device, optional
         Where to put it; the current device if None.
 
@@ -175,6 +180,8 @@ def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
         No such file, one that is truncated, damaged, foreign or of another version, or parameters
         that are not finite.
     """
+    inside = Path(path) / "model.safetensors"
+    path = inside if inside.is_file() else path
     arrays, metadata = _read(path, "model", ModelFileError)
     return _build(path, arrays, metadata, device)
 

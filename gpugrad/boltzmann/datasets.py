@@ -121,6 +121,10 @@ def load(path: Any, *, key: str | None = None) -> np.ndarray:
         raise DataError(f"load: {path}: {reason}") from error
     if not head:
         raise DataError(f"load: {path} is empty")
+    if key is not None and not head.startswith(ZIP_MAGIC) and head != HDF5_MAGIC:
+        raise DataError(
+            f"load: {path} with key {key!r}, expected an NPZ or HDF5 file, which has arrays by name"
+        )
     try:
         if head.startswith(NPY_MAGIC):
             with open(path, "rb") as file:

@@ -35,6 +35,7 @@ from gpugrad.boltzmann.training_data import (
     check_weights,
     draw_states_,
     warn_of_bits,
+    warn_of_states,
 )
 from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
 
@@ -207,6 +208,8 @@ class Trainer:
         with on(model.device):
             self._take_data(data, sample_weight, shuffle=bool(shuffle), missing=missing)
             warn_of_bits(model, self.watched)
+            if self.draw_states:
+                warn_of_states(model, self.watched)
             self.batch_size = min(batch_size, self.n_samples)
             self.n_batches = math.ceil(self.n_samples / self.batch_size)
             self.n_chains = self.batch_size if n_chains is None else n_chains

@@ -42,6 +42,7 @@ __all__ = [
     "check_weights",
     "draw_states_",
     "warn_of_bits",
+    "warn_of_states",
     "watched_rows",
 ]
 
@@ -298,6 +299,18 @@ def draw_states_(model: BoltzmannMachine, rows: Any, rng: Generator) -> None:
     low, high = model.layers[0].support
     upper = rng.bernoulli((rows - low) / (high - low))
     rows[...] = low + (high - low) * upper
+
+
+def warn_of_states(model: BoltzmannMachine, rows: Any) -> None:
+    """Warn where states are to be drawn from data that are states throughout."""
+    low, high = model.layers[0].support
+    if bool(((rows == low) | (rows == high)).all()):
+        warnings.warn(
+            "fit: draw_states is True for data that are states already, expected grey values: "
+            "nothing changes by drawing",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def warn_of_bits(model: BoltzmannMachine, rows: Any) -> None:

@@ -120,6 +120,8 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise typer.Exit(141) from None
             except NAMED_ERRORS as error:
                 message = " ".join(str(error).split()) or type(error).__name__
+                if isinstance(error, OSError) and error.filename is not None and error.strerror:
+                    message = f"{name}: {error.filename}: {error.strerror.lower()}"
                 if isinstance(error, (DataError, ModelFileError, ParameterError)):
                     message = for_options(name, message)
                 typer.echo(f"gpugrad: error: {message}", err=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
 from gpugrad.boltzmann import datasets
 from gpugrad.boltzmann.streaming import Stream, open_stream
@@ -184,7 +185,14 @@ def own_data(trained: dict[str, Any], unit: str) -> tuple[str, str, Any]:
     if trained.get("holdout") and name != "mnist":
         found = found[: -trained["holdout"]]
     if trained.get("missing") == "impute" and found.dtype.kind == "f":
-        found = found[~np.isnan(found).any(axis=1)]
+        complete = ~np.isnan(found).any(axis=1)
+        if not complete.all():
+            typer.echo(
+                f"gpugrad: warning: {(~complete).sum():,} of {len(found):,} samples have missing "
+                "values and are left out of the likelihood",
+                err=True,
+            )
+        found = found[complete]
     return name, split, found
 
 

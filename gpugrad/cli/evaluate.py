@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.checkpoint import checkpoint_info, load_model, model_info
-from gpugrad.boltzmann.communicator import Serial
+from gpugrad.boltzmann.communicator import Serial, check_ranks
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.partition import (
     Estimate,
@@ -245,7 +245,12 @@ def evaluate(
     link = connect(device=device)
     with one_voice(link):
         console = out(link)
-        with agreed(Serial() if link is None else link):
+        communicator = Serial() if link is None else link
+        told = {"data": data, "data_key": data_key, "threshold": threshold, "seed": seed}
+        check_ranks(
+            communicator, "evaluate", {**told, "temperatures": temperatures, "chains": chains}
+        )
+        with agreed(communicator):
             import_units("evaluate", module)
             path = model_path(model)
             machine = load_model(path, device=rank_device(device, link))

@@ -343,8 +343,8 @@ def from_folder(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
     except (ValueError, OSError) as error:
         raise CheckpointError(f"train: {path} cannot be read ({error})") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"train: {path} holds {found!r}, expected settings")
+    if not isinstance(found, dict) or "data" not in found:
+        raise CheckpointError(f"train: {path} is damaged, expected the settings of a run")
     found.pop("module", None)
     return found
 

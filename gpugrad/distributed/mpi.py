@@ -26,13 +26,14 @@ SPINS = 2000
 
 
 def _mpi(started: Launcher | None) -> Any:
-    by = "" if started is None else f"{started.name} started {started.size} processes, "
+    by = "a link by MPI is asked for, "
+    if started is not None:
+        by = f"{started.name} started {started.size} processes, "
     try:
         from mpi4py import MPI
     except ImportError as error:
         raise MissingExtraError(
-            f"distributed: {by}they are linked by mpi4py, which cannot be imported ({error}): "
-            f"{INSTALL}"
+            f"distributed: {by}which needs mpi4py; it cannot be imported ({error}): {INSTALL}"
         ) from error
     except RuntimeError as error:  # mpi4py is there, the library is not
         raise MissingExtraError(f"distributed: {by}mpi4py finds no MPI ({error}): {INSTALL}") from (

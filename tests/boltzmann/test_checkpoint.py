@@ -1,5 +1,6 @@
 """Files of machines and checkpoints: whole or not there, refused when they are not ours."""
 
+import errno
 import json
 import os
 
@@ -271,3 +272,22 @@ def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"gpugrad\[train\]"):
         checkpoint.load_model(tmp_path / "m")
+
+
+def test_the_folder_of_a_run_stands_for_its_model(tmp_path):
+    model = RBM(4, 3, device="cpu", rng=Generator(0))
+    model.save(tmp_path / "model.safetensors")
+    found = load_model(tmp_path, device="cpu").parameters()
+    assert all((found[name] == array).all() for name, array in model.parameters().items())
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    RBM(4, 3, device="cpu").save(path)
+
+    def refused(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(ModelFileError, match=r"cannot be read \(Permission denied\)"):
+        load_model(path)

@@ -131,3 +131,9 @@ def test_what_cannot_be_drawn_is_refused(layer, missing, message):
     model = BoltzmannMachine([layer, BernoulliLayer(2)], device="cpu", rng=Generator(0))
     with pytest.raises(ParameterError, match=message):
         Trainer(model, COINS, draw_states=True, missing=missing)
+
+
+def test_data_that_are_states_already_are_told_of():
+    model = RBM(N, 2, rng=Generator(2), device="cpu")
+    with pytest.warns(UserWarning, match="draw_states is True for data that are states already"):
+        Trainer(model, STATES, draw_states=True)

@@ -83,6 +83,20 @@ def test_log_likelihoods_are_the_exact_probabilities(xp, pairing):
     )
 
 
+def test_thousands_of_samples_have_their_likelihoods_in_their_order():
+    model, exact = small_machine()
+    rows = np.random.default_rng(0).integers(0, len(exact.v), 5000)
+    found = log_likelihoods(model, exact.v[rows], exact.log_z())
+    np.testing.assert_allclose(found, np.log(exact.marginal())[rows], atol=1e-11)
+
+
+@pytest.mark.parametrize("log_z", [math.inf, -math.inf, math.nan])
+def test_a_log_z_that_is_not_finite_gives_no_likelihood(log_z):
+    model, exact = small_machine()
+    with pytest.raises(ParameterError, match=f"log_z is {log_z}, expected a finite number"):
+        log_likelihoods(model, exact.v, log_z)
+
+
 def test_grey_values_have_no_likelihood():
     model, exact = small_machine()
     with pytest.raises(DataError, match="log_likelihood: data has values between 0 and 1"):

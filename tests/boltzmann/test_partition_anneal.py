@@ -245,12 +245,24 @@ def test_deep_machines_anneal_on_both_array_libraries(xp, kinds, sizes, lateral)
 @pytest.mark.parametrize("kind", ["bernoulli", "potts", "gaussian", "exponential", "relu"])
 def test_the_base_of_the_visible_layer_has_the_data_s_means(kind):
     model, exact = any_machine(np, (kind, "bernoulli"))
-    data = data_of(exact, 500, 3)
+    data, layer = data_of(exact, 500, 3), model.layers[0]
+    layer.online_param_update(data_of(exact, 500, 4))  # other data, of which nothing stays
     path = AnnealingPath(model, data, Generator(16))
-    layer = model.layers[0]
     zero = np.zeros((1, layer.num_units))
     mean = layer.draw(zero, sample=False, mean=True, params=path.base[0])[1]
     np.testing.assert_allclose(mean[0], data.mean(axis=0), atol=2e-3)
+
+
+def test_units_in_single_precision_are_added_up_in_double():
+    model = RBM(3, 4000, dtype="float32", device="cpu")
+    path = AnnealingPath(model, np.eye(3, dtype="float32"), Generator(16))
+    phi = Generator(17).normal((2, 4000), "float32", device="cpu")
+    found = path._log_partition(1, phi, 0.5)
+    terms = np.log1p(np.exp(0.5 * phi.astype("float64")))
+    single = model.layers[1].unit_log_partition(path.ns, path.base[1], phi, 0.5)
+    np.testing.assert_allclose(single, terms, rtol=1e-5)
+    exact = [math.fsum(row) for row in single.tolist()]
+    np.testing.assert_allclose(found, exact, rtol=1e-14)
 
 
 def test_units_without_a_path_of_their_own_are_their_own_base(monkeypatch):

@@ -94,8 +94,12 @@ def test_a_gaussian_machine_of_any_size_takes_a_determinant():
 
 
 def test_lateral_states_of_several_blocks():
-    """18 coupled Ising units on a ring: log Z is that of the transfer matrix."""
-    n, j, h = 18, 0.4, 0.3
+    """20 coupled Ising units on a ring: log Z is that of the transfer matrix.
+
+    A block has 17 of them: of the three others, whose states number the blocks, two pairs are
+    coupled.
+    """
+    n, j, h = 20, 0.4, 0.3
     J = j * (np.roll(np.eye(n), 1, axis=0) + np.roll(np.eye(n), -1, axis=0))
     model = BoltzmannMachine(
         [IsingLayer(n, device="cpu")], lateral={0: J}, dtype="float64", device="cpu"

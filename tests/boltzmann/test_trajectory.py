@@ -8,7 +8,8 @@ import pytest
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import trajectory
-from gpugrad.boltzmann.model import RBM
+from gpugrad.boltzmann.layers import IsingLayer
+from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 from gpugrad.boltzmann.trajectory import (
@@ -241,14 +242,37 @@ def test_a_machine_that_stays_is_not_frozen():
 
 
 def test_the_ladder_ends_at_max_machines():
-    model, _ = small_machine(np, ("ising", "ising"), scale=3.0)
-    step = parallel_trajectory_tempering(k=1, threshold=0.9, window=1, max_machines=2)
-    state = step.start(Generator(0), model, 50)
-    for _ in range(5):
-        for p in model.parameters().values():
-            p *= 1.3
+    """Couplings grow; without a limit there would be more machines than with one."""
+    W, sizes = np.random.default_rng(0).normal(size=(12, 8)), []
+    for most in (None, 2, 1):
+        model = RBM(12, 8, visible="ising", hidden="ising", dtype="float64", device="cpu")
+        step = parallel_trajectory_tempering(threshold=0.9, window=1, max_machines=most)
+        rng = Generator(1)
+        state = step.start(rng, model, 50)
+        for i in range(20):
+            model.set_parameters({"weights.0.matrix": W * i / 20})
+            state, _ = step(rng, model, state)
+        sizes.append(len(state.machines))
+    assert sizes[0] > 3 and sizes[1:] == [2, 1]
+
+
+def test_the_acceptance_that_is_looked_at_is_that_of_the_top_pair():
+    machines, _ = ladder()
+    step = parallel_trajectory_tempering(k=6, machines=machines[1:3], window=100)
+    state, info = step(Generator(1), machines[3], step.start(Generator(0), machines[3], 20))
+    assert state.tried == info.tried[-1] / 20 == 3  # every second round
+    assert state.accepted == info.accepted[-1] != info.accepted[0]
+
+
+def test_the_ladder_is_looked_at_when_the_window_is_full():
+    model, _ = small_machine()
+    step = parallel_trajectory_tempering(k=1, window=3)
+    state, tried = step.start(Generator(0), model, 20), []
+    for _ in range(4):
         state, _ = step(Generator(1), model, state)
-    assert len(state.machines) == 2
+        tried.append(state.tried)
+    assert tried == [1, 2, 0, 1]
+    assert 0 < state.accepted <= 20  # of the last round alone
 
 
 def test_the_base_has_no_couplings_and_can_be_fitted_to_data(xp):
@@ -265,7 +289,32 @@ def test_the_base_has_no_couplings_and_can_be_fitted_to_data(xp):
         independent_machine(model, data[:, :2])
 
 
+def test_couplings_inside_a_layer_are_not_in_the_base():
+    ring = np.roll(np.eye(4), 1, axis=0)
+    model = BoltzmannMachine([IsingLayer(4)], lateral={0: ring + ring.T}, device="cpu")
+    assert not independent_machine(model).lateral[0].J().any() and model.lateral[0].J().any()
+
+
+def test_machines_that_are_given_are_copied():
+    machines, _ = ladder()
+    past = machines[1].copy()
+    step = parallel_trajectory_tempering(machines=[past])
+    state = step.start(Generator(0), machines[3], 4)
+    past.weights[0].W()[...] = 0
+    W = state.machines[1].weights[0].W()
+    np.testing.assert_array_equal(W, machines[1].weights[0].W())
+
+
 # ---- the step
+
+
+@pytest.mark.parametrize("swap_every", [1, 2, 3])
+def test_all_pairs_take_turns_whatever_the_sweeps_between_exchanges(swap_every):
+    machines, _ = ladder()
+    options = {"k": 4 * swap_every, "swap_every": swap_every, "machines": machines[1:3]}
+    step = parallel_trajectory_tempering(**options)
+    _, info = step(Generator(1), machines[3], step.start(Generator(0), machines[3], 5))
+    assert info.tried.tolist() == [10, 10, 10]
 
 
 def test_expected_holds_the_models_own_chains(xp):
@@ -335,10 +384,12 @@ def test_a_step_waits_for_the_device_only_when_the_window_is_full(
 # ---- checkpoints
 
 
-def test_a_trajectory_goes_on_bit_for_bit_from_its_arrays(xp):
+@pytest.mark.parametrize("window", [2, 3])
+def test_a_trajectory_goes_on_bit_for_bit_from_its_arrays(xp, window):
     """Into the state of a fresh start, whose ladder is shorter."""
     machines, _ = ladder(xp)
-    step, rng = parallel_trajectory_tempering(k=3, machines=machines[1:3], window=2), Generator(5)
+    step = parallel_trajectory_tempering(k=3, machines=machines[1:3], window=window)
+    rng = Generator(5)
     state, _ = step(rng, machines[3], step.start(rng, machines[3], 12))
     saved = {name: host(x).copy() for name, x in state.arrays().items()}
     position = rng.state

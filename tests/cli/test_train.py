@@ -346,6 +346,8 @@ def bad_inputs(tmp_path):
         "temperatures": ([good, "--temperatures", "0"], "temperatures is 0"),
         "chains": ([good, "--annealed-chains", "1"], "--annealed-chains is 1, expected at least 2"),
         "recipe": ([good, "--recipe", tmp_path / "nothing.toml"], "no such file"),
+        "key": ([good, "--data-key", "x"], "with key 'x', expected an NPZ or HDF5 file"),
+        "not a folder": ([good, "--output", good / "run"], f"train: {good}/run: not a directory"),
     }  # fmt: skip
 
 
@@ -354,8 +356,19 @@ FAULTS = (
     "missing", "k", "rate", "final rate", "momentum", "epochs", "batch", "hidden", "unit", "method",
     "schedule", "gradient", "init", "dtype", "seed", "device", "shape", "no shape", "threshold",
     "seconds", "temperatures", "chains", "recipe", "weights", "scale", "particles", "no final",
-    "one sample", "nan test", "signed bits",
+    "one sample", "nan test", "signed bits", "key", "not a folder",
 )  # fmt: skip
+
+
+def test_settings_of_a_run_that_are_damaged_are_not_replaced_by_defaults(tmp_path):
+    good, out = tmp_path / "bars.npy", tmp_path / "run"
+    np.save(good, bars(30))
+    assert invoke("train", good, "-o", out, *SMALL).exit_code == 0
+    for damaged in ("{}", "[1]", '{"epochs": '):
+        (out / "settings.json").write_text(damaged)
+        result = invoke("train", "--resume", "-o", out)
+        assert_one_line_error(result, "settings.json")
+        assert (out / "settings.json").read_text() == damaged
 
 
 @pytest.mark.parametrize("fault", FAULTS)

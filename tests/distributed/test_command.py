@@ -240,6 +240,19 @@ def test_ranks_with_different_options_are_refused(data, tmp_path):
 
 
 @needs_mpi
+def test_ranks_that_evaluate_differently_are_refused(data, tmp_path):
+    model = tmp_path / "machine.safetensors"
+    RBM(16, 3, device="cpu").save(model)
+    done = run(
+        (1, gpugrad("evaluate", model, data)), (1, gpugrad("evaluate", model, data, "--seed", 1))
+    )
+    assert done.returncode == 1
+    assert errors(done) == [
+        "gpugrad: error: evaluate: rank 1 has seed 1, rank 0 has 0: expected the same on all ranks"
+    ]
+
+
+@needs_mpi
 def test_ranks_with_different_data_are_refused(data, tmp_path):
     """The same path leads to another file on another node."""
     for seed, name in enumerate("ab"):
