@@ -238,6 +238,10 @@ CALLS = {
         lambda: ais(machine(), betas=np.ones((2, 2))),
         r"ais: betas are float64 of shape \(2, 2\)",
     ),
+    "base data": (
+        lambda: ais(machine(), data=NARROW, n_temperatures=2),
+        "ais: data has shape",
+    ),
     "ais by a seed": (lambda: ais(machine(), 3, n_temperatures=2), "ais: rng is 3"),
     # labels and pre-training
     "data of labels": (

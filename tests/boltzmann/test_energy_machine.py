@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann import energy_phases
+from gpugrad.boltzmann import energy_machine, energy_phases
 from gpugrad.boltzmann.callbacks import CheckpointWriter
 from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
 from gpugrad.boltzmann.constraints import non_negative
@@ -151,6 +151,99 @@ def test_clamped_units_stay_and_the_others_follow_their_conditional(case):
     assert (state[0] == v).all() and (info.expected[0] == v).all()
     assert (abs(state[1].mean(axis=0) - mean) < 5.2 * spread / np.sqrt(n)).all()
     assert (abs(info.expected[1].mean(axis=0) - mean) < 5.2 * spread / np.sqrt(n)).all()
+
+
+def chain(xp, params, v, h, g):
+    couplings = (
+        xp.sum(xp.matmul(v, params.W) * h, axis=1),
+        xp.sum(xp.matmul(h, params.U) * g, axis=1),
+    )
+    return -couplings[0] - couplings[1]
+
+
+def chain_machine():
+    """Three layers, drawn at once, whose own parameters say something else than the energy."""
+    draw = np.random.default_rng(5)
+    layers = [IsingLayer(n) for n in (3, 2, 2)]
+    for layer in layers:
+        layer.params.loc[...] = 7.0
+    values = {"W": draw.normal(size=(3, 2)), "U": draw.normal(size=(2, 2))}
+    return EnergyMachine(layers, chain, values, by="layers", dtype="float64", device="cpu"), values
+
+
+def test_a_machine_keeps_the_parameters_that_it_was_given():
+    """It is probed at others."""
+    model, values = chain_machine()
+    for name, value in values.items():
+        np.testing.assert_array_equal(model.parameters()[f"energy.{name}"], value)
+
+
+def test_odd_layers_are_expected_at_their_means_and_the_others_as_they_are():
+    model, values = chain_machine()
+    state = model.random_state(20, rng=Generator(1))
+    mean = np.tanh(state[0] @ values["W"] + state[2] @ values["U"].T)
+    found = model.expected(state)
+    np.testing.assert_allclose(found[1], mean, atol=1e-12)
+    for i in (0, 2):
+        np.testing.assert_array_equal(found[i], state[i])
+    held = model.expected(state, held={1: True})
+    np.testing.assert_array_equal(held[1], state[1])
+
+
+def test_random_states_have_each_state_of_a_unit_with_equal_probability():
+    """5.2 standard errors of seven means: false alarm 1e-6."""
+    model, _ = chain_machine()
+    rows = np.concatenate(list(model.random_state(10_000, rng=Generator(1))), axis=1)
+    assert (abs(rows.mean(axis=0)) < 5.2 / np.sqrt(10_000)).all()
+
+
+@cases
+def test_some_units_of_a_layer_can_be_held(case):
+    model = machine(np, case)
+    held = np.arange(model.layers[0].num_units) >= 1
+    if isinstance(model.layers[0], PottsLayer):
+        held[:] = True
+    start = model.random_state(200, rng=Generator(3))
+    state, _ = gibbs(5, clamp={0: held})(Generator(4), model, start)
+    moved = (state[0] != start[0]).any(axis=0)
+    np.testing.assert_array_equal(moved, ~held)
+
+
+def test_blocks_of_states_make_the_whole_sum(monkeypatch):
+    """And no more rows at a time than a block has."""
+    model = machine(np, "three values")
+    _, e = listed(model)
+    v = states_of(model.layers[0])
+    expected = model.log_likelihoods(v)
+    rows, energy = [], model._energy
+    model._energy = lambda *given: (rows.append(len(given[2])), energy(*given))[1]
+    monkeypatch.setattr(energy_machine, "BLOCK_ROWS", 7)
+    assert model.log_partition() == pytest.approx(log_sum(-e), abs=1e-12)
+    np.testing.assert_allclose(model.log_likelihoods(v), expected, atol=1e-12)
+    assert max(rows) <= 7
+
+
+def test_energies_of_thousands_do_not_overflow_in_a_draw():
+    def wells(xp, params, s):
+        return params.K * (s[:, 0] - s[:, 1])
+
+    values = {"K": np.array(5000.0)}
+    model = EnergyMachine([IsingLayer(2)], wells, values, dtype="float64", device="cpu")
+    start = State((np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),))
+    state, _ = gibbs(1)(Generator(1), model, start)
+    np.testing.assert_array_equal(state[0], [[-1.0, 1.0]] * 3)
+
+
+def test_another_energy_of_the_same_parameters_is_another_configuration():
+    def other(xp, params, s):
+        return params.a * s[:, 1]
+
+    first, second = (made([IsingLayer(2)], e, {"a": np.array(0.0)}) for e in (minus, other))
+    assert first.config() == made([IsingLayer(2)], minus, ZERO).config() != second.config()
+
+
+def minus(xp, params, s):
+    return -params.a * s[:, 0]
 
 
 # ---- gradients
@@ -372,6 +465,14 @@ BAD = {
     "nan": (
         lambda: made(two_layers(), coupled, {"a": np.array(np.nan)}),
         "EnergyMachine: the energy of a sample is nan, expected numbers, or inf",
+    ),
+    "minus infinity": (
+        lambda: made([IsingLayer(2)], lambda xp, p, s: p.a + s[:, 0] * -xp.inf, ZERO),
+        "EnergyMachine: the energy of a sample is -inf, expected numbers, or inf",
+    ),
+    "parameter of nan": (
+        lambda: made(two_layers(), coupled, ZERO).set_parameters({"energy.a": np.array(np.nan)}),
+        "set_parameters: .*energy.a",
     ),
     "width of a likelihood": (
         lambda: made(two_layers(), coupled, ZERO).log_likelihoods(np.zeros((2, 2))),

@@ -24,7 +24,7 @@ from gpugrad.boltzmann.partition import (
     reverse_ais,
 )
 from gpugrad.boltzmann.partition_path import AnnealingPath, kept_layers
-from gpugrad.boltzmann.spin_sums import spin_growth
+from gpugrad.boltzmann.spin_sums import spin_growth, spin_log_partitions
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import DataError, DivergenceError
 from tests.chance import chi_square_limit, mean_weight_is
@@ -178,7 +178,22 @@ def hidden_states_of_raise(model, v, rng, base):
     )
 
 
-@pytest.mark.parametrize("support", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("support", [(0.0, 1.0), (-1.0, 1.0), (-0.5, 2.0), (1.0, 2.0)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_log_partition_functions_of_two_states_are_summed_at_several_temperatures(support, dtype):
+    """In float64 from the fields on: thousands of units in single precision lose nothing more."""
+    draw, (low, high) = np.random.default_rng(0), support
+    phi = (30 + 3 * draw.normal(size=(5, 3000))).astype(dtype)
+    loc = draw.normal(size=3000).astype(dtype)
+    beta = np.linspace(0.1, 0.9, 5, dtype=dtype)[:, None]
+    found = spin_log_partitions(phi, loc, [None, beta], support)
+    x = (phi + loc).astype("float64")
+    for got, b in zip(found, (1.0, beta.astype("float64")), strict=True):
+        expected = np.logaddexp(b * x * low, b * x * high).sum(axis=1)
+        np.testing.assert_allclose(got, expected, rtol=1e-13 if dtype == "float64" else 2e-8)
+
+
+@pytest.mark.parametrize("support", [(0.0, 1.0), (-1.0, 1.0), (-0.5, 2.0)])
 @pytest.mark.parametrize(("units", "dtype"), [(3, "float64"), (333, "float32"), (500, "float32")])
 def test_growth_of_log_partition_functions_from_the_means(xp, support, units, dtype):
     draw = np.random.default_rng(0)
@@ -336,6 +351,63 @@ def test_groups_of_chains_have_streams_of_their_own_whatever_the_threads(monkeyp
     assert len(np.unique(together)) > 200  # groups do not repeat each other
 
 
+def test_groups_of_chains_start_from_states_of_their_own(monkeypatch):
+    """Drawn anew from the base, or given the data; samples are taken each once."""
+    model, exact = grid_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 4))
+    starts, anneal = [], AnnealingPath.anneal
+
+    def watched(path, kept, *rest, **how):
+        starts.append([units.copy() for units in kept])
+        return anneal(path, kept, *rest, **how)
+
+    monkeypatch.setattr(AnnealingPath, "anneal", watched)
+    monkeypatch.setattr(partition, "over_spans", lambda task, n, **_: task(0, n))
+    monkeypatch.setitem(partition.GROUP, "cpu", 20)
+    samples = exact.draw(np, 60, 0)
+    settings = {"n_temperatures": 2, "data": samples.visible}
+    ais(model, Generator(25), n_chains=60, **settings)
+    raise_(model, samples.visible[[0] * 60], Generator(26), **settings)
+    reverse_ais(model, samples, Generator(27), **settings)
+    up, given, down = starts[:3], starts[3:6], starts[6:]
+    for layer, groups in ((0, up), (1, up), (1, given)):
+        assert len({units[layer].tobytes() for units in groups}) == 3
+    for layer, i in enumerate((0, 2)):
+        found = np.concatenate([units[layer] for units in down])
+        np.testing.assert_array_equal(found, samples[i])
+
+
+def test_raise_draws_upper_layers_from_the_mean_field_that_bounds_the_likelihood(monkeypatch):
+    """4,000 chains from one sample: 5.2 standard errors of the means that 50 updates find, from
+    which those of one update lie far."""
+    model, exact = grid_machine(np, ("bernoulli", "ising", "bernoulli"), (3, 2, 4), scale=4.0)
+    v, starts = exact.sides[0].states[[4] * 4000], []
+
+    def stop(path, kept, *rest, **how):
+        starts.append(kept[1].copy())
+        return np.zeros(len(kept[1]))
+
+    monkeypatch.setattr(AnnealingPath, "anneal", stop)
+    monkeypatch.setattr(partition, "over_spans", lambda task, n, **_: task(0, n))
+    raise_(model, v, Generator(28), n_temperatures=2, data=v[:5])
+    found = np.concatenate(starts).mean(axis=0)
+    limits = []
+    for steps in (50, 1):
+        means = model.mean_field(v[:1], tolerance=0, max_steps=steps)
+        p = model.conditional_mean(2, State(means.units))[0]
+        limits.append((abs(found - p) / np.sqrt(p * (1 - p) / 4000)).max())
+    assert limits[0] < 5.2 and limits[1] > 20
+
+
+def test_where_a_group_fails_the_others_end_too():
+    watch = partition._Watch(None, 2)
+    report = watch.of_group()
+    report(1, 10)
+    with pytest.raises(ValueError, match="of one group"), watch:
+        raise ValueError("of one group")
+    with pytest.raises(DivergenceError, match="another group of chains has failed"):
+        report(2, 10)
+
+
 def test_progress_of_several_groups_adds_up():
     model, exact = grid_machine(np, ("bernoulli", "ising"), (4, 3))
     seen = []
@@ -368,6 +440,8 @@ def test_samples_of_a_deep_machine_are_states_of_all_layers():
         reverse_ais(model, state.visible)
     with pytest.raises(DataError, match="reverse_ais: samples have shapes"):
         reverse_ais(model, State((state[0], state[1], state[2][:, :1])))
+    with pytest.raises(DataError, match="reverse_ais: data has values between"):
+        reverse_ais(model, State((0.5 * state[0], state[1], state[2])))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

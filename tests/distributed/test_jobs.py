@@ -27,6 +27,13 @@ def test_what_one_rank_cannot_do_fails_on_all_with_its_number():
     ]
 
 
+@pytest.mark.parametrize("error", [OSError, KeyError, MemoryError])
+def test_of_several_that_fail_the_first_is_named_whatever_the_error(error):
+    found = on_ranks(3, lambda link: attempt(link, (1, 2), error))
+    assert [type(x) for x in found] == [DistributedError, error, error]
+    assert str(found[0]).startswith(f"rank 1: {error.__name__}: ")
+
+
 def test_what_no_rank_can_do_is_the_error_of_each():
     found = on_ranks(2, lambda link: attempt(link, (0, 1), DataError))
     assert [(type(x), str(x)) for x in found] == [
@@ -79,6 +86,9 @@ def test_an_error_of_one_rank_is_told_with_its_number_and_ends_all(error, traceb
 
 
 def test_a_process_that_is_alone_raises_as_ever(capsys):
-    with pytest.raises(DataError), ends_together(None):
-        raise DataError("torn file")
-    assert capsys.readouterr().err == ""
+    alone = Link(other_fails=False)
+    alone.size = 1
+    for link in (None, alone):
+        with pytest.raises(DataError), ends_together(link):
+            raise DataError("torn file")
+    assert capsys.readouterr().err == "" and not alone.aborted

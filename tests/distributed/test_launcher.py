@@ -91,6 +91,37 @@ def test_processes_that_mpi_does_not_see_are_not_trained_separately(started, mon
         connect()
 
 
+@pytest.fixture
+def linked(started, monkeypatch):
+    """`connect` with links that exchange nothing; what they were, and what was compared."""
+    module, seen = sys.modules["gpugrad.distributed.connect"], []
+    for name in ("MPICommunicator", "NCCLCommunicator"):
+        made = lambda name=name, **how: seen.append(name) or SimpleNamespace(size=1, local_rank=0)
+        monkeypatch.setattr(module, name, made)
+    compare = lambda link, function, mine: seen.append(sorted(mine))
+    monkeypatch.setattr(module, "check_ranks", compare)
+    return seen
+
+
+def test_ranks_with_a_gpu_are_linked_by_nccl_and_others_by_mpi(linked, cupy_standin):
+    compared = ["CuPy", "NumPy", "Python", "gpugrad"]
+    for kind, device, links in (
+        ("auto", "cpu", ["MPICommunicator"]),
+        ("auto", "cuda", ["MPICommunicator", "NCCLCommunicator"]),
+        ("mpi", "cuda", ["MPICommunicator"]),
+    ):
+        del linked[:]
+        connect(kind, device=device)
+        # versions are compared before anything else is done
+        assert linked == [links[0], compared, *links[1:]]
+
+
+def test_a_link_that_is_asked_for_is_made_without_a_launcher_too(linked, monkeypatch):
+    monkeypatch.setattr(sys.modules["gpugrad.distributed.connect"], "launcher", lambda: None)
+    assert connect("auto") is None and not linked
+    assert connect("mpi") is not None and linked[0] == "MPICommunicator"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_timeout_is_a_positive_number_of_seconds(timeout):
     with pytest.raises(ParameterError, match="distributed: timeout is"):

@@ -136,8 +136,11 @@ def test_nccl_that_does_not_start_is_a_named_error(queue, monkeypatch):
 
 
 @pytest.mark.parametrize("cuda_aware", [False, True])
-def test_mpi_takes_arrays_of_a_gpu_by_way_of_the_host_or_not(world, cupy_standin, cuda_aware):
+def test_mpi_takes_arrays_of_a_gpu_by_way_of_the_host_or_not(
+    world, cupy_standin, cuda_aware, monkeypatch
+):
     seen = []
+    stream = SimpleNamespace(synchronize=lambda: seen.append("made"))
     given = World.Iallgather
 
     def watched(self, sent, received):
@@ -149,10 +152,42 @@ def test_mpi_takes_arrays_of_a_gpu_by_way_of_the_host_or_not(world, cupy_standin
         rank=0, size=2, Iallgather=lambda sent, received: watched(world.COMM_WORLD, sent, received)
     )
     x = cupy_standin.arange(6, dtype="float16").reshape(2, 3)
-    found = link.gather(x).wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(cupy_standin.cuda, "get_current_stream", lambda: stream)
+        found = link.gather(x).wait()
     assert isinstance(found, cupy_standin.ndarray) and found.dtype == np.float16
     np.testing.assert_array_equal(cupy_standin.asnumpy(found), [np.arange(6).reshape(2, 3)] * 2)
-    assert seen == [cupy_standin.ndarray if cuda_aware else np.ndarray]
+    # MPI reads the array itself only when it has been made
+    assert seen == (["made", cupy_standin.ndarray] if cuda_aware else [np.ndarray])
+
+
+@pytest.mark.parametrize(("told", "aware"), [(None, False), ("0", False), ("1", True)])
+def test_mpi_is_not_given_arrays_of_a_gpu_unless_it_is_said_to_take_them(
+    world, monkeypatch, told, aware
+):
+    monkeypatch.delenv("GPUGRAD_CUDA_AWARE_MPI", raising=False)
+    if told is not None:
+        monkeypatch.setenv("GPUGRAD_CUDA_AWARE_MPI", told)
+    assert mpi.MPICommunicator().cuda_aware is aware
+
+
+def test_failures_have_a_channel_on_which_nothing_else_is_under_way(world, monkeypatch):
+    monkeypatch.setattr(World, "Dup", lambda self: World())
+    link = mpi.MPICommunicator()
+    link._failures.Ibarrier = lambda: SimpleNamespace(Test=lambda: True)
+    assert link.all_failed(1.0) and not hasattr(link._comm, "Ibarrier")
+
+
+def test_ranks_that_do_not_answer_are_taken_for_lost_in_time(world):
+    link, looks = mpi.MPICommunicator(timeout=0.01), []
+
+    def never():
+        looks.append(1)
+        assert len(looks) < 3000  # by then it sleeps for 0.01 s between two looks
+        return False
+
+    with pytest.raises(DistributedError, match=r"rank 0 has waited 0.01 s for the other 1 ranks"):
+        link.finish(SimpleNamespace(Test=never))
 
 
 ON_A_GPU = """
