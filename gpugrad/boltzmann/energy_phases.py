@@ -7,6 +7,7 @@ from gpugrad.backend.array_module import get_array_module, on
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import chains
 from gpugrad.boltzmann.energy_machine import EnergyMachine
+from gpugrad.boltzmann.gradient_provider import GradientProvider
 from gpugrad.boltzmann.phases import add_penalties_
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
@@ -22,7 +23,7 @@ SETTLING = 10
 """Gibbs sweeps, at least, of hidden units that are not listed, given the data."""
 
 
-class EnergyPhases:
+class EnergyPhases(GradientProvider):
     """Gradients of the negative log-likelihood of an `EnergyMachine`.
 
     With at most 1,024 joint hidden states both phases are derivatives of free energies, the hidden
@@ -86,23 +87,7 @@ class EnergyPhases:
             if method == "pcd":
                 self.state = chains.start(sampler, rng, machine, n_chains)
 
-    def data_rows(self, n: int) -> Any:
-        """Where the next batch of n samples has to be written, (n, num_visible)."""
-        return self.batch[:n]
-
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        """The gradient for the n samples that were written to `data_rows(n)`.
-
-        Parameters
-        ----------
-        n : int
-        sample_weight : array (n,), optional
-            Weights that add up to 1, in place of equal ones.
-
-        Returns
-        -------
-        dict of array
-        """
         model, data = self.model, self.batch[:n]
         positive: Any = None if self.listed and self.method == "pcd" else self._positive(data)
         negative = self._negative(positive, n)

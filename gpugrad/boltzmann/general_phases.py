@@ -21,6 +21,7 @@ from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import chains
 from gpugrad.boltzmann.centering import Centering, centre_gradient_
 from gpugrad.boltzmann.energy_gradient import finished, phase
+from gpugrad.boltzmann.gradient_provider import GradientProvider
 from gpugrad.boltzmann.gradient_util import from_named_arrays, named_arrays
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.phases import (
@@ -37,7 +38,7 @@ from gpugrad.errors import ParameterError
 __all__ = ["GeneralPhases"]
 
 
-class GeneralPhases:
+class GeneralPhases(GradientProvider):
     """Gradients of the negative log-likelihood of any machine.
 
     Parameters
@@ -113,24 +114,7 @@ class GeneralPhases:
         """Offsets of all layers, or None for the plain gradient."""
         return None if self.centering is None else self.centering.offsets
 
-    def data_rows(self, n: int) -> Any:
-        """Where the next batch of n samples has to be written, (n, num_visible)."""
-        return self.batch[:n]
-
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        """The gradient for the n samples that were written to `data_rows(n)`.
-
-        Parameters
-        ----------
-        n : int
-        sample_weight : array (n,), optional
-            Weights that add up to 1, in place of equal ones.
-
-        Returns
-        -------
-        dict of array
-            The caller may overwrite them.
-        """
         positive = self._positive(self.batch[:n])
         negative = self._negative(positive, n)
         if self.centering is not None:

@@ -22,6 +22,7 @@ from gpugrad.backend.array_module import device_of, get_array_module, on, to_dev
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import chains
 from gpugrad.boltzmann.centering import centre_gradient_
+from gpugrad.boltzmann.gradient_provider import GradientProvider
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import Step
@@ -97,7 +98,7 @@ def autodiff_gradient(model: BoltzmannMachine, v: Any, weights: Any) -> dict[str
     return {name: parameter.grad for name, parameter in parameters.items()}
 
 
-class Phases:
+class Phases(GradientProvider):
     """Gradients of the negative log-likelihood of a two-layer machine of two-valued units.
 
     Parameters
@@ -174,7 +175,6 @@ class Phases:
         return layer.random((self.n_chains, layer.num_units), rng=self.rng)
 
     def data_rows(self, n: int) -> Any:
-        """Where the next batch of n samples has to be written, (n, num_visible)."""
         first = self.n_chains + 1
         return self.V[first : first + n]
 
@@ -188,19 +188,6 @@ class Phases:
         return self._weights[count, n]
 
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        """The gradient for the n samples that were written to `data_rows(n)`.
-
-        Parameters
-        ----------
-        n : int
-        sample_weight : array (n,), optional
-            Weights that add up to 1, in place of equal ones.
-
-        Returns
-        -------
-        dict of array
-            The same arrays each time; the caller may overwrite them.
-        """
         count = n if self.method == "cd" else self.n_chains
         rows = slice(self.n_chains - count, self.n_chains + 1 + n)
         V, H = self.V[rows], self.H[rows]

@@ -26,6 +26,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, get_array_module, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.communicator import Communicator, cut
+from gpugrad.boltzmann.gradient_provider import GradientProvider
 from gpugrad.boltzmann.layers.unit_layer import batch_mean
 from gpugrad.boltzmann.phases import load_offsets, save_offsets
 from gpugrad.boltzmann.shard_sum import ShardSum
@@ -38,7 +39,7 @@ __all__ = ["ShardedPhases"]
 PARTS = ("positive", "data_term", "model_term", "finish")
 
 
-class ShardedPhases:
+class ShardedPhases(GradientProvider):
     """A provider of gradients that adds up those of one provider a shard.
 
     Parameters
@@ -122,24 +123,7 @@ class ShardedPhases:
         """Offsets of all layers, or None for the plain gradient; all providers share them."""
         return self.first.offsets
 
-    def data_rows(self, n: int) -> Any:
-        """Where the next batch of n samples has to be written, (n, num_visible), on every rank."""
-        return self.batch[:n]
-
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        """The gradient for the n samples that were written to `data_rows(n)`.
-
-        Parameters
-        ----------
-        n : int
-        sample_weight : array (n,), optional
-            Weights that add up to 1, in place of equal ones.
-
-        Returns
-        -------
-        dict of array
-            The caller may overwrite them.
-        """
         rows = cut(n, self.shards)
         positive: dict[int, State] = {}
         weights: dict[int, Any] = {}

@@ -26,6 +26,7 @@ from typing import Any
 from gpugrad.backend.array_module import get_array_module, on, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.centering import centre_gradient_
+from gpugrad.boltzmann.gradient_provider import GradientProvider
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.phases import add_penalties_, save_offsets
 from gpugrad.boltzmann.state import State, positive_int
@@ -42,7 +43,7 @@ EPS = 1e-6
 """How far seeds are kept from the states of the units."""
 
 
-class TapPhases:
+class TapPhases(GradientProvider):
     """Gradients of the negative TAP log-likelihood, for layers of Bernoulli and Ising units.
 
     Parameters
@@ -141,23 +142,9 @@ class TapPhases:
                 m[rows] = drawn.expectation()
 
     def data_rows(self, n: int) -> Any:
-        """Where the next batch of n samples has to be written, (n, num_visible)."""
         return self.units[0][self.n_seeds : self.n_seeds + n]
 
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        """The gradient for the n samples that were written to `data_rows(n)`.
-
-        Parameters
-        ----------
-        n : int
-        sample_weight : array (n,), optional
-            Weights that add up to 1, in place of equal ones.
-
-        Returns
-        -------
-        dict of array
-            The same arrays each time; the caller may overwrite them.
-        """
         xp, seeds = self.xp, self.n_seeds
         self._move_seeds()
         self._fill_data(n)
