@@ -171,12 +171,5 @@ class EnergyPhases(GradientProvider):
         return chains.save(self.state)
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` gave.
-
-        Raises
-        ------
-        CheckpointError
-            Arrays are missing or do not fit; nothing is changed then.
-        """
         if self.state is not None:
             self.state = chains.load(self.model, self.state, arrays, self.n_chains)

@@ -219,13 +219,6 @@ class GeneralPhases(GradientProvider):
         return save_offsets(self.offsets) | chains.save(self.state)
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` gave.
-
-        Raises
-        ------
-        CheckpointError
-            Arrays are missing or do not fit; nothing is changed then.
-        """
         offsets = load_offsets(self.offsets, arrays)
         if self.state is not None:
             self.state = chains.load(self.model, self.state, arrays, self.n_chains)

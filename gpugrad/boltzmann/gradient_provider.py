@@ -36,3 +36,17 @@ class GradientProvider:
             By name of the parameter. The caller may overwrite them, and so may the next call.
         """
         raise NotImplementedError
+
+    def arrays(self) -> dict[str, Any]:
+        """What it needs to go on bit for bit, by name; live, not copied, unless it says so."""
+        raise NotImplementedError
+
+    def load_arrays(self, arrays: Mapping[str, Any]) -> None:
+        """Take over what `arrays` gave; of several ranks, on whatever number of them.
+
+        Raises
+        ------
+        CheckpointError
+            Arrays are missing or do not fit; nothing is changed then.
+        """
+        raise NotImplementedError

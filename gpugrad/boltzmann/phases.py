@@ -217,13 +217,6 @@ class Phases(GradientProvider):
         return State((None, self.hidden)) if self.sampler is None else self.state
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` gave.
-
-        Raises
-        ------
-        CheckpointError
-            Arrays are missing or do not fit; nothing is changed then.
-        """
         offsets = load_offsets(self.offsets, arrays)
         state = self._persistent()
         if state is not None:

@@ -241,13 +241,6 @@ class ShardedPhases(GradientProvider):
         return found
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` gave, on whatever number of ranks.
-
-        Raises
-        ------
-        CheckpointError
-            Arrays are missing or do not fit; nothing is changed then.
-        """
         offsets = load_offsets(self.offsets, arrays)
         # copies: a step may write over the arrays that are in use
         before = {name: asnumpy(array).copy() for name, array in self._own_arrays().items()}

@@ -277,13 +277,6 @@ class TapPhases(GradientProvider):
         return save_offsets(self.offsets) | seeds
 
     def load_arrays(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `arrays` gave.
-
-        Raises
-        ------
-        CheckpointError
-            Arrays are missing or do not fit; nothing is changed then.
-        """
         own = self.arrays()
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):
