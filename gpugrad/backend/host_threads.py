@@ -172,13 +172,14 @@ def over_spans(
     if length <= 0:
         return
     middle = _middle(length, multiple_of)
-    if threads is None:
-        threads = allowed_threads()
-    if threads < 2 or middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
+    if middle == 0 or length * values_each < 2 * MIN_VALUES_PER_THREAD:
         task(0, length)
         return
-    worker = _the_worker()
-    if not worker.free.acquire(blocking=False):  # another thread is using it, or this one is it
+    if threads is None:
+        threads = allowed_threads()
+    worker = _the_worker() if threads > 1 else None
+    # not free: another thread is using it, or this one is it
+    if worker is None or not worker.free.acquire(blocking=False):
         _call(task, 0, length)
         return
     try:

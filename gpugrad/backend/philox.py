@@ -255,7 +255,7 @@ def _words_on_host(out: np.ndarray, *, draw: Draw) -> np.ndarray:
     flat = _flat(out)
 
     def fill(generator: np.random.Generator, start: int, stop: int) -> None:
-        flat[start:stop] = generator.integers(0, WORD, stop - start, np.uint64, endpoint=True)
+        flat[start:stop] = generator.bit_generator.random_raw(stop - start)
 
     _in_blocks(fill, draw, flat.size, 64)
     return _finish(out, flat)

@@ -15,9 +15,9 @@ sum_r w_r V_r^T H_r over the rows of both phases. The dot is never read; its gra
 the weights, 0. (SciPy's BLAS could add that product to U in one pass. It is another copy of
 OpenBLAS than NumPy's: the threads of the two, waiting in turn, made updates many times slower.)
 
-**Noise is drawn ahead.** A unit is 1 where its field exceeds a logistic variable, log(u / (1 - u)):
-one comparison, with noise for many updates drawn, like their samples gathered, at once. Each u has
-16 random bits of its own; where in its interval of 2^-16 it lies is drawn once a unit for all of
+**Noise is drawn ahead.** A unit is 1 where 2 p - 1 exceeds a uniform variable in [-1, 1): one
+comparison, with noise for many updates drawn, like their samples gathered, at once. Each value has
+16 random bits of its own; where in its interval of 2^-15 it lies is drawn once a unit for all of
 those updates. So each unit meets its chance within the rounding of float32, 2^-24, and what two
 draws of a unit have in common is the one case in 2^32 where that place decides both.
 
@@ -115,6 +115,10 @@ class BernoulliUpdates:
             self._V: Any = None
             self._drawn: dict[int, tuple[Any, ...]] = {}
             self._field_v = xp.empty((self.n_chains, d), dtype=self.dtype)
+            # what is only compared with noise need not be more exact than that is
+            self._chance = self._field_v
+            if self.dtype != np.float32:
+                self._chance = xp.empty((self.n_chains, d), dtype="float32")
             self._field_h = xp.empty((rows, m), dtype=self.dtype)
             self._weighted = xp.empty((rows, m + 1), dtype=self.dtype)
             self._step = xp.empty_like(self.U)
@@ -188,7 +192,6 @@ class BernoulliUpdates:
                 last, scale = rate, w * (0.5 * rate)
                 weighted[:, m:] = w * rate
             self._sample(V[j], field, count, noise[0][j], noise[1][j])
-            xp.tanh(field, out=field)
             if self.lam == 0:
                 field += 1
             xp.multiply(field, scale, out=weighted[:, :m])
@@ -200,12 +203,15 @@ class BernoulliUpdates:
             self.U += step
 
     def _sample(self, V: Any, field: Any, count: int, noise_v: Any, noise_h: Any) -> None:
-        """Move the chains by k sweeps; V and the hidden units' half fields of both phases."""
+        """Move the chains by k sweeps; V and 2 p - 1 of the hidden units of both phases."""
         xp, (d, m) = self.xp, self.shape
         to_hidden, to_visible = self.U[:, :m], self.U[:d].T
         h, chains = self.h[:count], V[:count]
         h_units, v_units = h[:, :m], chains[:, :d]
-        field_v, field_h = self._field_v[:count], field[:count]
+        field_v, chance, field_h = self._field_v[:count], self._chance[:count], field[:count]
+
+        def mean(states: Any, couplings: Any, out: Any) -> None:
+            xp.tanh(xp.matmul(states, couplings, out=out), out=out)
 
         def draw_hidden(noise: Any) -> None:
             xp.greater(field_h, noise, out=h_units)
@@ -214,17 +220,18 @@ class BernoulliUpdates:
 
         if self.method == "cd":
             # the noise of the last sweep, whose hidden units are not drawn
-            xp.matmul(V[count:], to_hidden, out=field_h)
+            mean(V[count:], to_hidden, field_h)
             draw_hidden(noise_h[-1])
         for sweep in range(self.k):
             if sweep:
-                xp.matmul(chains, to_hidden, out=field_h)
+                mean(chains, to_hidden, field_h)
                 draw_hidden(noise_h[sweep - 1])
             xp.matmul(h, to_visible, out=field_v)
-            xp.greater(field_v, noise_v[sweep], out=v_units)
+            xp.tanh(field_v, out=chance, dtype="float32", casting="same_kind")
+            xp.greater(chance, noise_v[sweep], out=v_units)
             if self.mu is not None:
                 xp.subtract(v_units, self.mu, out=v_units)
-        xp.matmul(V, to_hidden, out=field)
+        mean(V, to_hidden, field)
         if self.method == "pcd":
             draw_hidden(noise_h[-1])
 
@@ -237,29 +244,25 @@ class BernoulliUpdates:
         return self._V[:steps]
 
     def _noise(self, layer: int, steps: int, count: int) -> Any:
-        """Half of logistic variables, (steps, k, count, units of the layer); overwritten later."""
+        """Uniform variables in [-1, 1), (steps, k, count, layer's units); overwritten later."""
         xp, width = self.xp, self.shape[layer]
         rows = steps * self.k * count
-        block = min(rows, max(1, BLOCK_VALUES // width)) if xp is np else rows
+        # sixteen rows hold a whole number of Philox blocks: the draw is that of all rows at once
+        block = min(rows, max(16, BLOCK_VALUES // width // 16 * 16)) if xp is np else rows
         kept = self._drawn.get(layer)
-        if kept is None or len(kept[0]) < rows or len(kept[1]) < block:
+        if kept is None or len(kept[0]) < rows or len(kept[1]) * 4 < block * width:
             # kept: fresh memory of this size costs more than what is computed in it
             kept = self._drawn[layer] = (
-                xp.empty((rows, width), dtype=self.dtype),
-                *(xp.empty((block, width), dtype="float32") for _ in range(2)),
+                xp.empty((rows, width), dtype="float32"),
                 xp.empty(-(-block * width // 4), dtype="uint64"),
             )
         noise = kept[0][:rows]
-        place = self.rng.uniform(width, "float32", device=self.device)
-        with np.errstate(divide="ignore"):  # at the ends: -inf, such a unit is 1, and inf
-            for first in range(0, rows, block):
-                out = noise[first : first + block]
-                u, rest = (array[: len(out)] for array in kept[1:3])
-                words = kept[3][: -(-out.size // 4)]
-                words_(words, draw=self.rng.reserve(out.size, 16))
-                xp.add(words.view("uint16")[: out.size].reshape(out.shape), place, out=u)
-                xp.subtract(65536, u, out=rest)
-                xp.divide(u, rest, out=u)
-                xp.log(u, out=u)
-                xp.multiply(u, 0.5, out=out)
+        interval = xp.float32(2.0**-15)
+        place = interval * self.rng.uniform(width, "float32", device=self.device) - xp.float32(1)
+        for first in range(0, rows, block):
+            out = noise[first : first + block]
+            words = kept[1][: -(-out.size // 4)]
+            words_(words, draw=self.rng.reserve(out.size, 16))
+            xp.multiply(words.view("uint16")[: out.size].reshape(out.shape), interval, out=out)
+            xp.add(out, place, out=out)
         return noise.reshape(steps, self.k, count, width)

@@ -8,8 +8,7 @@ the process is killed, the name leads to a complete file: the last one or the on
     tensors                             by name: "weights.0.matrix", "chains.1", ...
 
 Checksums of the header's text and of each tensor are compared when a file is read: a flipped bit
-of a weight is a number as good as any other. Files without them, of earlier releases, are read as
-they are.
+of a weight is a number as good as any other. Files without them are read as they are.
 """
 
 import json

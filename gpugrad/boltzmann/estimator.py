@@ -263,8 +263,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         d, m = X.shape[1], int(self.n_components)
         dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
         chains = self.batch_size if self.n_chains is None else self.n_chains
-        # float64 on the host: one seed starts the same machine in each dtype and on each device
-        components = self.random_state_.normal((m, d), "float64", std=0.01, device="cpu")
+        # float32 on the host: one seed starts the same machine in each dtype and on each device
+        components = self.random_state_.normal((m, d), "float32", std=0.01, device="cpu")
         for name, array in (
             ("components_", components),
             ("intercept_hidden_", np.zeros(m)),

@@ -564,7 +564,8 @@ def fit(model: BoltzmannMachine, data: Any, **settings: Any) -> list[dict[str, A
     **settings
         What `Trainer` takes: method, k, sampler, optimizer, schedule, epochs, batch_size, n_chains,
         centered, centering_rate, gradient, shuffle, average_epochs, sample_weight, missing,
-        draw_states, sparsity, mean_field_steps, rng, callbacks, check_every, largest.
+        draw_states, sparsity, mean_field_steps, rng, callbacks, shards, communicator, check_every,
+        largest.
 
     Raises
     ------

@@ -115,7 +115,7 @@ class GeneralPhases(GradientProvider):
         return None if self.centering is None else self.centering.offsets
 
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
-        positive = self._positive(self.batch[:n])
+        positive = self.positive(self.batch[:n])
         negative = self._negative(positive, n)
         if self.centering is not None:
             # the couplings, and with them the offsets, see rescaled units
@@ -134,7 +134,8 @@ class GeneralPhases(GradientProvider):
 
     # ---- the states of both phases
 
-    def _positive(self, v: Any) -> State:
+    def positive(self, v: Any) -> State:
+        """The positive phase of data, (n, num_visible)."""
         model = self.model
         if model.num_layers <= 2 and 1 not in model.lateral:
             return model.data_state(v)
@@ -167,10 +168,6 @@ class GeneralPhases(GradientProvider):
 
     # ---- a gradient in parts, for those who add up many (`sharded`)
 
-    def positive(self, v: Any) -> State:
-        """The positive phase of data, (n, num_visible)."""
-        return self._positive(v)
-
     def data_term(self, positive: State, sample_weight: Any = None) -> Mapping[str, Any]:
         """What the positive phase gives to the gradient; `sample_weight` as in a call."""
         return self._term(positive, sample_weight, positive=True)
@@ -201,16 +198,12 @@ class GeneralPhases(GradientProvider):
 
     # ---- back-propagation
 
-    def _back_propagate(self, data: Any, v: Any, sample_weight: Any) -> dict[str, Any]:
+    def _back_propagate(self, data: Any, v: Any, sample_weight: Any) -> Mapping[str, Any]:
         model = self.model
         xp = get_array_module(data)
         w = xp.full(data.shape[0] + v.shape[0], -1.0 / v.shape[0], dtype=model.dtype)
         w[: data.shape[0]] = 1.0 / data.shape[0] if sample_weight is None else sample_weight
-        gradient = autodiff_gradient(model, xp.concatenate([data, v]), w)
-        if self.centering is not None:
-            centre_gradient_(model, gradient, self.centering.offsets)
-        add_penalties_(model, gradient)
-        return gradient
+        return self.finish(autodiff_gradient(model, xp.concatenate([data, v]), w))
 
     # ---- what a checkpoint holds
 

@@ -14,7 +14,6 @@ or not at all. Parameters alone travel to other packages: penalties, constraints
 training stay behind.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from gpugrad.atomic_file import write_atomically
 from gpugrad.backend.array_module import asnumpy, current_device
+from gpugrad.boltzmann.datasets import HDF5_MAGIC, ZIP_MAGIC
 from gpugrad.boltzmann.interchange_hdf import (
     holds_rbms,
     read_paysage,
@@ -30,7 +30,7 @@ from gpugrad.boltzmann.interchange_hdf import (
     write_paysage,
     write_rbms,
 )
-from gpugrad.boltzmann.interchange_layers import assemble, fill, reading, refuse_units
+from gpugrad.boltzmann.interchange_layers import assemble, fill, on_host, reading, refuse_units
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine, check_boltzmann
 from gpugrad.errors import MissingExtraError, ModelFileError, ParameterError
 
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 CONFIG = "config"
-ZIP_MAGIC, HDF5_MAGIC = b"PK", b"\x89HDF\r\n\x1a\n"
 
 
 # ---- plain arrays
@@ -89,9 +88,7 @@ def write_npz(model: BoltzmannMachine, path: Any) -> None:
     check_boltzmann("write_npz", model)
     arrays: dict[str, Any] = {name: asnumpy(x) for name, x in model.parameters().items()}
     arrays[CONFIG] = np.array(json.dumps(model.config()))
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def read_npz(
@@ -240,9 +237,7 @@ def to_sklearn(model: BoltzmannMachine, **parameters: Any) -> Any:
         raise MissingExtraError(
             'to_sklearn: needs the package scikit-learn: pip install "gpugrad[sklearn]"'
         ) from error
-    host = model.copy(device="cpu")
-    if host.dtype.itemsize < 4:  # scikit-learn has no half precision
-        host = host.copy(dtype="float32")
+    host = on_host(model)
     visible, hidden = host.layers
     if parameters.setdefault("n_components", hidden.num_units) != hidden.num_units:
         raise ParameterError(

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpugrad.atomic_file import write_atomically
 from gpugrad.backend.array_module import asnumpy
-from gpugrad.boltzmann.interchange_layers import assemble, reading, refuse_units
+from gpugrad.boltzmann.interchange_layers import assemble, on_host, reading, refuse_units
 from gpugrad.boltzmann.layers import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import check_data, positive_int
@@ -400,9 +400,7 @@ def write_paysage(model: BoltzmannMachine, path: Any) -> None:
         raise MissingExtraError(
             'write_paysage: needs the packages pandas and tables: pip install "gpugrad[hdf]"'
         ) from error
-    host = model.copy(device="cpu")
-    if host.dtype.itemsize < 4:  # HDFStore has no half precision
-        host = host.copy(dtype="float32")
+    host = on_host(model)
     memory = {"driver": "H5FD_CORE", "driver_core_backing_store": 0}
     with pandas.HDFStore("machine", "w", **memory) as store:
 

@@ -14,7 +14,7 @@ from gpugrad.boltzmann.layers.layer import get
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.errors import ModelFileError, ParameterError
 
-__all__ = ["assemble", "fill", "reading", "refuse_units"]
+__all__ = ["assemble", "fill", "on_host", "reading", "refuse_units"]
 
 
 @contextmanager
@@ -146,6 +146,11 @@ def fill(model: BoltzmannMachine, arrays: Mapping[str, np.ndarray]) -> None:
             f"{sorted(set(arrays) - own)}"
         )
     model.set_parameters(arrays)
+
+
+def on_host(model: BoltzmannMachine) -> BoltzmannMachine:
+    """A copy on the host for formats without half precision: its parameters become float32."""
+    return model.copy(dtype="float32" if model.dtype.itemsize < 4 else None, device="cpu")
 
 
 def refuse_units(

@@ -24,13 +24,14 @@ from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.chains import save as arrays_of
 from gpugrad.boltzmann.gradient_util import named_arrays
 from gpugrad.boltzmann.layers.potts import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, layers_of
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
 from gpugrad.boltzmann.phases import add_penalties_
-from gpugrad.boltzmann.progress_file import ProgressFile, checksum
+from gpugrad.boltzmann.progress_file import ProgressFile
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import (
     State,

@@ -32,7 +32,7 @@ from gpugrad.boltzmann.state import (
 )
 from gpugrad.errors import ParameterError
 
-__all__ = ["RBM", "BoltzmannMachine", "layers_of"]
+__all__ = ["RBM", "BoltzmannMachine", "check_boltzmann", "layers_of"]
 
 
 class BoltzmannMachine(MachineFields):

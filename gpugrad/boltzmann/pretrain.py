@@ -36,12 +36,13 @@ from typing import Any
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.communicator import Communicator
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
-from gpugrad.boltzmann.progress_file import ProgressFile, checksum
+from gpugrad.boltzmann.progress_file import ProgressFile
 from gpugrad.boltzmann.state import (
     check_data,
     check_finite,
@@ -274,6 +275,8 @@ def pretrain(
             "optimizer": rule.get_config(),
         },
     )
+    if communicator is not None:
+        communicator.any(False)  # all have read the file before the first one replaces it
     parts, history = modules(model), file.history or [[]]
     with on(model.device):
         memory = rule.init(parts[len(history) - 1].parameters())

@@ -1,25 +1,16 @@
 """What a training function of its own leaves after each epoch, and goes on from."""
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpugrad.backend.array_module import asnumpy, device_of, to_device
+from gpugrad.backend.array_module import device_of, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.agreement import check_agreement
 from gpugrad.boltzmann.checkpoint import load_checkpoint, save_checkpoint
 from gpugrad.errors import CheckpointError
 
-__all__ = ["ProgressFile", "checksum"]
-
-
-def checksum(array: Any) -> dict[str, Any]:
-    """Shape, dtype and CRC32 of an array, which is read once, 4096 rows at a time."""
-    check = 0
-    for start in range(0, array.shape[0], 4096):
-        check = zlib.crc32(asnumpy(array[start : start + 4096]).tobytes(), check)
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "crc32": check}
+__all__ = ["ProgressFile"]
 
 
 class ProgressFile:

@@ -4,7 +4,6 @@
 never looks at a value on the host, so that it can be queued on a device without waiting.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, to_device
 from gpugrad.backend.blas_threads import one_blas_thread
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.lateral import unit_size
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import (
@@ -230,13 +230,13 @@ def multiplications(model: BoltzmannMachine, rows: int, sweeps: int) -> int:
 
 
 def _told(value: Any) -> Any:
-    """A number as it is; of an array its shape and a checksum."""
+    """A number as it is; of an array its `checksum`."""
     if value is None or isinstance(value, bool | int | float):
         return value
     array = np.asarray(asnumpy(value) if hasattr(value, "shape") else value)
     if array.ndim == 0:
         return array.item()
-    return {"shape": list(array.shape), "crc32": zlib.crc32(array.tobytes())}
+    return checksum(array)
 
 
 def gibbs(k: int = 1, *, beta: Any = None, clamp: Any = None, donate: bool = False) -> Gibbs:

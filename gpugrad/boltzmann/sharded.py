@@ -96,11 +96,12 @@ class ShardedPhases(GradientProvider):
         self.shares = [n / sum(counts) for n in counts] if persistent else None
         longest = -(-max_batch // shards)
         self.providers: dict[int, Any] = {}
+        self._streams = {s: rng.split(f"shard {s}") for s in self.sum.own}
         for s in self.sum.own:
             sizes = {"n_chains": chains[s].stop - chains[s].start, "max_batch": longest}
             if n_random:
                 sizes["n_random"] = seeds[s].stop - seeds[s].start
-            made = make(rng.split(f"shard {s}"), **sizes)
+            made = make(self._streams[s], **sizes)
             if not all(hasattr(made, part) for part in PARTS):
                 raise ParameterError(
                     f"fit: {type(made).__name__} cannot be cut into shards, expected a provider of "
@@ -117,6 +118,7 @@ class ShardedPhases(GradientProvider):
             self._like = xp.zeros(0, dtype="float32" if one.dtype.itemsize < 4 else one.dtype)
         self._shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self._size = sum(p.size for p in parameters.values())
+        self._spans = dict(zip(parameters, cut_by([p.size for p in parameters.values()])))
 
     @property
     def offsets(self) -> list[Any] | None:
@@ -205,17 +207,11 @@ class ShardedPhases(GradientProvider):
         return None if sparsity is None else found[spans[-1]].astype(model.dtype)
 
     def _pack(self, term: Mapping[str, Any], share: Any, out: Any) -> None:
-        for span, name in zip(self._spans(), self._shapes):
+        for name, span in self._spans.items():
             self.xp.multiply(term[name].reshape(-1), share, out=out[span])
 
-    def _spans(self) -> list[slice]:
-        return cut_by([int(np.prod(shape)) for shape in self._shapes.values()])
-
     def _unpacked(self, flat: Any) -> dict[str, Any]:
-        shapes = self._shapes.items()
-        return {
-            name: flat[span].reshape(shape) for span, (name, shape) in zip(self._spans(), shapes)
-        }
+        return {name: flat[self._spans[name]].reshape(s) for name, s in self._shapes.items()}
 
     # ---- what a checkpoint holds
 
@@ -236,7 +232,7 @@ class ShardedPhases(GradientProvider):
             for name, array in provider.arrays().items():
                 if not name.startswith("offsets."):
                     found[f"shards.{s}.{name}"] = array
-            words = provider.rng.counter.to_bytes(32, "little")
+            words = self._streams[s].counter.to_bytes(32, "little")
             found[f"shards.{s}.counter"] = np.frombuffer(words, "<u8")
         return found
 
@@ -269,7 +265,7 @@ class ShardedPhases(GradientProvider):
             except CheckpointError as error:
                 raise CheckpointError(f"{error} (shard {s})") from error
             counter = int.from_bytes(np.asarray(words, "<u8").tobytes(), "little")
-            provider.rng.set_state({"key": list(provider.rng.key), "counter": counter})
+            self._streams[s].set_state({**self._streams[s].state, "counter": counter})
 
     def chains(self) -> State | None:
         """The chains of all shards at inverse temperature 1; None of methods without.

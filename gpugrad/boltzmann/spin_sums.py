@@ -21,7 +21,11 @@ def _block_rows(n: int, units: int) -> int:
     """Rows of a block: blocks are equal and even in number, so that two spans can be equal too.
 
     A span is made of whole blocks, which gives each row the same bits whatever the number of spans.
+    What would be two blocks is one: handing over the second costs what it saves, and two threads
+    that each have such work of their own meet at the interpreter lock half as often.
     """
+    if n * units <= 2 * BLOCK_VALUES:
+        return n
     pairs = max(1, -(-n * units // (2 * BLOCK_VALUES)))
     return max(1, -(-n // (2 * pairs)))
 

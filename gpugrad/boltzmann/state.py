@@ -24,6 +24,8 @@ __all__ = [
     "check_sample_weight",
     "check_values",
     "check_visible",
+    "is_state",
+    "log_z_number",
     "namespace_for",
     "positive_int",
     "product_of",
@@ -194,6 +196,16 @@ def check_values(function: str, name: str, values: Any) -> None:
         raise ParameterError(f"{function}: {name} has NaN or infinite values, expected finite ones")
 
 
+def log_z_number(function: str, log_z: Any) -> float:
+    """The number in a log Z, which may be an `Estimate`, or a ParameterError for anything else."""
+    value = getattr(log_z, "log_z", log_z)
+    if not isinstance(value, int | float | np.floating):
+        raise ParameterError(f"{function}: log_z is {log_z!r}, expected a number or Estimate")
+    if not math.isfinite(value):
+        raise ParameterError(f"{function}: log_z is {value}, expected a finite number")
+    return float(value)
+
+
 def check_sample_weight(function: str, sample_weight: Any, num_samples: int) -> None:
     """Raise a ParameterError unless the weights are None or of shape (num_samples,)."""
     shape = None if sample_weight is None else tuple(getattr(sample_weight, "shape", ()))
@@ -303,7 +315,7 @@ def check_data(
         raise DataError(f"{function}: data has infinite values, expected finite ones")
     layer.check_rows(data, function)
     states_only = bool(layer.support) and (support or data.dtype.kind in "biu")
-    if states_only and not bool(xp.all(_is_state(xp, data, layer.support))):
+    if states_only and not bool(xp.all(is_state(xp, data, layer.support))):
         bits = layer.support == (-1.0, 1.0) and bool(xp.all((data == 0) | (data == 1)))
         hint = "; of 0 and 1 they are 2*x - 1" if bits else ""
         known = " and ".join(f"{s:g}" for s in layer.support)
@@ -322,7 +334,8 @@ def check_data(
     return to_device(data, model.device)
 
 
-def _is_state(xp: Any, data: Any, support: tuple[float, ...]) -> Any:
+def is_state(xp: Any, data: Any, support: tuple[float, ...]) -> Any:
+    """Which values are one of the states of a unit, an array of bool."""
     found = data == support[0]
     for s in support[1:]:
         found = found | (data == s)

@@ -23,6 +23,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, to_device
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.datasets import HDF5_MAGIC, NPY_MAGIC
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import positive_int
 from gpugrad.boltzmann.training_data import WATCHED_SAMPLES, check_block
@@ -116,14 +117,14 @@ def open_stream(path: Any, *, key: str | None = None, **settings: Any) -> Stream
         raise DataError(f"open_stream: {path}: no such file")
     with open(path, "rb") as file:
         head = file.read(8)
-    if head.startswith(b"\x93NUMPY"):
+    if head.startswith(NPY_MAGIC):
         try:
             return Stream(np.load(path, mmap_mode="r", allow_pickle=False), **settings)
         except (ValueError, OSError, EOFError) as error:
             if isinstance(error, DataError | ParameterError):
                 raise
             raise DataError(f"open_stream: {path} is damaged ({error})") from error
-    if head != b"\x89HDF\r\n\x1a\n":
+    if head != HDF5_MAGIC:
         raise DataError(f"open_stream: {path} is neither HDF5 nor NPY")
     try:
         import h5py

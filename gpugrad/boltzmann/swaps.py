@@ -171,13 +171,17 @@ def row_energy(layer: Any, units: Any) -> Any:
 def joint_energy(model: Any, state: State) -> Any:
     """Energy of joint states, (rows,), float64; half precision is widened before the sums."""
     if model.dtype.itemsize < 4:
+        state = State(tuple(x.astype("float32") for x in state))
+        if hasattr(model, "gibbs_sweep"):  # an energy that is a function of its parameters
+            own = {name: p.astype("float32") for name, p in model.parameters().items()}
+            return model.energy(state, own).astype("float64")
         wide = copy.copy(model)
         wide.layers = [copy.copy(x) for x in model.layers]
         wide.weights = [copy.copy(w) for w in model.weights]
         wide.lateral = {i: copy.copy(x) for i, x in model.lateral.items()}
         for _, part in wide.parts():
             part.convert(dtype="float32")
-        model, state = wide, State(tuple(x.astype("float32") for x in state))
+        model = wide
     return model.energy(state).astype("float64")
 
 

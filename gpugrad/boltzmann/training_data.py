@@ -29,8 +29,8 @@ import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, get_array_module, to_device
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.model import BoltzmannMachine
-from gpugrad.boltzmann.progress_file import checksum
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, namespace_for
 from gpugrad.errors import CheckpointError, DataError, ParameterError

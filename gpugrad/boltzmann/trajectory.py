@@ -21,15 +21,15 @@ machines", ICLR 2025 (arXiv:2405.15376).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.blas_threads import held_to_one, one_blas_thread
-from gpugrad.backend.host_threads import over_spans
+from gpugrad.backend.host_threads import TILE_ROWS, over_spans
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.communicator import cut
 from gpugrad.boltzmann.layers.spin import SpinLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
 from gpugrad.boltzmann.samplers import gibbs, multiplications
@@ -61,6 +61,9 @@ __all__ = [
 
 PIECE_ROWS = 128
 """Rows of a product on the host that one thread makes; fewer than 100 take longer each."""
+
+Job = tuple[int, slice]
+"""A number, and the rows that it goes with."""
 
 
 def independent_machine(model: BoltzmannMachine, data: Any = None) -> BoltzmannMachine:
@@ -332,11 +335,23 @@ class _Rungs:
         raise NotImplementedError
 
 
-def _pieces(rows: slice) -> list[slice]:
+def _halves(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs in two parts of equal numbers of rows, in pieces of at most PIECE_ROWS."""
+    left = sum(here.stop - here.start for _, here in jobs) // 2 // TILE_ROWS * TILE_ROWS
+    halves: tuple[list[Job], list[Job]] = [], []
+    for number, here in jobs:
+        middle = min(here.start + left, here.stop)
+        left -= middle - here.start
+        halves[0].extend((number, piece) for piece in _pieces(here.start, middle))
+        halves[1].extend((number, piece) for piece in _pieces(middle, here.stop))
+    return halves
+
+
+def _pieces(start: int, stop: int) -> list[slice]:
     """Rows in pieces of at most PIECE_ROWS, as equal as they can be."""
-    n = rows.stop - rows.start
-    ends = [rows.start + i * n // -(-n // PIECE_ROWS) for i in range(-(-n // PIECE_ROWS) + 1)]
-    return [slice(*ends) for ends in pairwise(ends)]
+    n = stop - start
+    parts = cut(n, -(-n // PIECE_ROWS)) if n else []
+    return [slice(start + part.start, start + part.stop) for part in parts]
 
 
 class _Summed(_Rungs):
@@ -377,25 +392,29 @@ class _Summed(_Rungs):
 
         self.on_rows(task, [(r, self.rows(r)) for r in range(self.number)])
 
-    def on_rows(self, task: Callable[[int, slice], None], jobs: list[tuple[int, slice]]) -> None:
+    def on_rows(self, task: Callable[[int, slice], None], jobs: Sequence[Job]) -> None:
         """Call `task` on the slices of rows of these jobs, with the number that goes with each.
 
         On the host slices are cut into pieces, the same whatever the number of threads, which two
-        threads share where products have none of their own.
+        threads share where products have none of their own. Those of the base machine, which
+        takes no products, are shared out on their own.
         """
         if not isinstance(self.units[0], np.ndarray):
             for number, here in jobs:
                 task(number, here)
             return
-        pieces = [(number, piece) for number, here in jobs for piece in _pieces(here)]
+        products = _halves([job for job in jobs if job[0] % self.number])
+        base = _halves([job for job in jobs if job[0] % self.number == 0])
+        parts = [products[0] + base[0], products[1] + base[1]]
 
         def span(start: int, stop: int) -> None:
-            for number, piece in pieces[start:stop]:
-                task(number, piece)
+            for part in parts[start:stop]:
+                for number, piece in part:
+                    task(number, piece)
 
-        each = PIECE_ROWS * self.model.layers[0].num_units
+        each = self.number * self.chains * self.model.layers[0].num_units
         threads = None if held_to_one() else 1
-        over_spans(span, len(pieces), values_each=each, threads=threads)
+        over_spans(span, 2, values_each=each, threads=threads)
 
     def draw(self, layer: int, field: Any) -> None:
         """Samples of a layer on all rungs, over the fields on it."""
@@ -410,7 +429,8 @@ class _Summed(_Rungs):
         """Log-sum over hidden states for each row of the fields under a machine."""
         layer = self.machines[machine].layers[1]
         params = self.zero[1] if self.spins[1] else layer.params
-        return row_log_partition(layer, params, phi)[0]
+        # without couplings all rows are equal
+        return row_log_partition(layer, params, phi[:1] if machine == 0 else phi)[0]
 
     def sweep(self, first: int, pairs: int, *, last: bool) -> None:
         v, h = self.units

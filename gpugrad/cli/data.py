@@ -167,14 +167,17 @@ def test_of(data: str, test: str | None) -> tuple[str, str]:
     return data, "test" if data == "mnist" else "train"
 
 
-def own_data(trained: dict[str, Any], unit: str) -> tuple[str, str, Any]:
+def own_data(
+    trained: dict[str, Any], unit: str, threshold: float | None = None
+) -> tuple[str, str, Any]:
     """What a run with these settings is measured on: (name, split, samples).
 
     Its test set, or what it was trained on: without the samples of --holdout, and of those with
-    missing values the complete ones.
+    missing values the complete ones. `threshold` goes before that of the run.
     """
     name, split = test_of(trained["data"], trained.get("test"))
-    how: dict[str, Any] = {"unit": unit, "threshold": trained.get("threshold")}
+    threshold = trained.get("threshold") if threshold is None else threshold
+    how: dict[str, Any] = {"unit": unit, "threshold": threshold}
     if trained.get("test") is not None:
         return name, split, read(name, split=split, **how)
     # the key belongs to the training file

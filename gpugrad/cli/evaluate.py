@@ -255,13 +255,17 @@ def evaluate(
             path = model_path(model)
             machine = load_model(path, device=rank_device(device, link))
             trained = model_info(path).get("metadata", {}).get("settings", {})
+            if data is None and data_key is not None:
+                raise ParameterError(
+                    f"evaluate: --data-key is {data_key!r}, expected it with an argument DATA"
+                )
             if data is None and not trained:
                 raise ParameterError(
                     f"evaluate: {path} does not name its data, expected an argument DATA"
                 )
             unit = unit_of(machine.layers[0])
             if data is None:
-                name, _, test = own_data(trained, unit)
+                name, _, test = own_data(trained, unit, threshold)
             else:
                 name, split = test_of(data, None)
                 test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)

@@ -208,7 +208,5 @@ def _rows(
         trained = model_info(path).get("metadata", {}).get("settings", {})
         if not trained:
             raise ParameterError(f"sample: {path} does not name its data, expected --data")
-        if threshold is not None:
-            trained = {**trained, "threshold": threshold}
-        name, split, rows = own_data(trained, unit)
+        name, split, rows = own_data(trained, unit, threshold)
     return f"{name} ({split})" if name == "mnist" else name, rows

@@ -14,8 +14,9 @@ from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.array_module import on
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets, schedules
+from gpugrad.boltzmann.agreement import check_agreement
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
-from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
+from gpugrad.boltzmann.checkpoint import checkpoint_info, load_checkpoint, save_model
 from gpugrad.boltzmann.communicator import Communicator, Serial, check_ranks, shards_of
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.logs import TensorBoard
@@ -278,16 +279,12 @@ def _held_out(settings: TrainSettings, trainer: Trainer) -> Any:
             "train: no sample is complete, expected --test or --no-evaluate: the likelihood "
             "is that of complete samples"
         )
-    check_data(model, found, function="train")
-    return found if _are_states(model, found) else None
-
-
-def _are_states(model: Any, data: Any) -> bool:
     try:
-        check_data(model, data, function="train", support=True)
-    except DataError:  # they passed as means
-        return False
-    return True
+        check_data(model, found, function="train", support=True)
+    except DataError:
+        check_data(model, found, function="train")  # means pass here, anything else is refused
+        return None
+    return found
 
 
 def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -312,9 +309,22 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _check_seed(trainer: Trainer, settings: TrainSettings, folder: Path) -> None:
+def _check_pretraining_left(trainer: Trainer, settings: TrainSettings, folder: Path) -> None:
+    """Refuse to go on with pre-training that a run with other settings has begun."""
+    left = checkpoint_info(folder / PRETRAINING)
+    mine = {
+        "model": trainer.model.config(),
+        "epochs": settings.pretrain,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.pretrain_rate,
+    }
+    check_agreement("pretrain", left.get("settings", {}), mine)
+    _check_seed(Generator.from_state(left.get("rng", {})).key, settings, folder)
+
+
+def _check_seed(key: tuple[int, int], settings: TrainSettings, folder: Path) -> None:
     """Refuse to go on with another seed: the checkpoint's would go on deciding."""
-    if trainer.rng.key != Generator(settings.seed).key:
+    if key != Generator(settings.seed).key:
         was = from_folder(folder / "settings.json").get("seed", "another one")
         raise CheckpointError(
             f"train: the checkpoint was made with seed {was}, expected {settings.seed}"
@@ -346,7 +356,9 @@ def run_training(
         going_on = resume and checkpoint.exists()
         if going_on:
             trainer.load_state_dict(*load_checkpoint(checkpoint))
-            _check_seed(trainer, settings, folder)
+            _check_seed(trainer.rng.key, settings, folder)
+        elif resume and (folder / PRETRAINING).exists():
+            _check_pretraining_left(trainer, settings, folder)
         # checked before anything is written
         writer = CheckpointWriter(checkpoint, settings.checkpoint_seconds)
         board = _tensorboard(settings, folder)
@@ -369,7 +381,7 @@ def run_training(
         writer,
         *trainer.callbacks,
         JsonLines(folder / "log.jsonl"),
-        *(board if first else ()),
+        *board,
         TrainingProgress(console),
     ]
     try:

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.repository import ROOT, repository_files
+from tests.architecture.repository import ROOT, project, repository_files
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")
 CORE = ("numpy", "numpy.libs", "fastrlock")
@@ -145,11 +144,6 @@ def expected_names() -> set[str]:
     return names
 
 
-def version() -> str:
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        return tomllib.load(file)["project"]["version"]
-
-
 def kernel_files() -> set[str]:
     return {
         path.name
@@ -168,7 +162,7 @@ def found_by(environment: Environment) -> dict[str, list[str]]:
 
 
 def test_wheel_is_pure_python(wheel):
-    assert wheel.name == f"gpugrad-{version()}-py3-none-any.whl"
+    assert wheel.name == f"gpugrad-{project()['version']}-py3-none-any.whl"
     compiled = {name for name in names_in(wheel) if name.endswith((".so", ".pyd", ".o"))}
     assert compiled == set()
 
@@ -194,7 +188,7 @@ def test_installed_wheel_finds_kernels_and_data_by_itself(installed):
     assert set(found["data"]) - {"__pycache__"} == {
         path.name for path in data.glob("*") if path.name != "__pycache__"
     }
-    assert found["version"] == [f"{version()} {version()}"]
+    assert found["version"] == [f"{project()['version']} {project()['version']}"]
     assert found["package"] == [(installed.site / "gpugrad").resolve().as_posix()]
 
 

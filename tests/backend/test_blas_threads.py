@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_child_forked_within_has_both_threads(blas):
     with one_blas_thread():
         child = os.fork()
         if child == 0:
-            os._exit(0 if (held_to_one(), blas.get_threads()) == (False, 2) else 1)
+            _end_child(lambda: (held_to_one(), blas.get_threads()) == (False, 2))
         assert os.waitpid(child, 0)[1] == 0
         assert held_to_one()
 
@@ -91,14 +92,27 @@ def test_a_child_forked_within_has_both_threads(blas):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_forked_within_can_leave_and_hold_again(blas):
-    with one_blas_thread():
-        child = os.fork()
-        if child:
-            assert os.waitpid(child, 0)[1] == 0
-    if child == 0:
+    def leaves_and_holds():
+        scope.close()
         with one_blas_thread():
             held = held_to_one()
-        os._exit(0 if held and blas.get_threads() == 2 else 1)
+        return held and blas.get_threads() == 2
+
+    with ExitStack() as scope:
+        scope.enter_context(one_blas_thread())
+        child = os.fork()
+        if child == 0:
+            _end_child(leaves_and_holds)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def _end_child(check):
+    """End a forked process, or it would go on with the tests: status 0 only if `check()`."""
+    status = 1
+    try:
+        status = 0 if check() else 1
+    finally:
+        os._exit(status)
 
 
 def test_array_work_has_as_many_threads_as_products_may_have(blas, monkeypatch):
@@ -174,6 +188,18 @@ def test_the_cut_of_a_product_does_not_depend_on_whether_the_second_thread_is_fr
             busy, cut_of_one_thread = multiplied()
     assert cut == cut_of_one_thread == ([500, 500] if nested else [244, 256])
     assert np.array_equal(free, busy)
+
+
+def test_the_cut_of_a_product_within_spans_does_not_depend_on_the_number_of_cpus(blas, monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype("float32") for shape in ((500, 784), (784, 500)))
+    cuts = []
+    monkeypatch.setattr(np, "matmul", _recording(np.matmul, cuts))
+    for cpus in (1, 2):
+        monkeypatch.setattr(host_threads, "available_cpus", lambda n=cpus: n)
+        with one_blas_thread():
+            host_threads.over_spans(lambda start, stop: product(a, b), 2, values_each=10**6)
+    assert set(cuts) == {500}
 
 
 def _recording(matmul, rows):

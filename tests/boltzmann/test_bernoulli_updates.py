@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann import bernoulli_updates
 from gpugrad.boltzmann.bernoulli_updates import BernoulliUpdates
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
 from tests.chance import assert_distribution, assert_frequencies
@@ -129,16 +130,25 @@ def test_the_machine_and_its_chains_come_back_as_they_were(xp, centred):
     np.testing.assert_array_equal(host(updates.hidden()), states)
 
 
-def test_noise_is_logistic():
+def test_noise_is_uniform():
     updates = noise_of(20)
-    noise = 2 * np.concatenate([updates._noise(0, 8, 50).ravel().copy() for _ in range(25)])
-    assert_distribution(noise, lambda x: 1 / (1 + np.exp(-x)))
+    noise = np.concatenate([updates._noise(0, 8, 50).ravel().copy() for _ in range(25)])
+    assert_distribution(noise, lambda x: np.clip((1 + x) / 2, 0, 1))
+    # finer than the 2^16 values that its own bits have
+    assert len(np.unique(noise * 2**15 % 1)) > 20 * 25 // 2
+
+
+def test_noise_is_the_same_on_all_devices_and_in_blocks_of_any_size(xp, monkeypatch):
+    for values in (2**15, 100, 1):
+        monkeypatch.setattr(bernoulli_updates, "BLOCK_VALUES", values)
+        noise = [updates_of(library, n=5, batch_size=2)[0]._noise(0, 9, 7) for library in (np, xp)]
+        np.testing.assert_array_equal(noise[0], host(noise[1]))
 
 
 def test_noise_of_different_units_is_independent():
     """The place within an interval of 2^-16 is all that draws of one unit share."""
     updates = noise_of(32)
-    u = 1 / (1 + np.exp(-2 * updates._noise(0, 40, 100).reshape(-1, 2, 16)))
+    u = (1 + updates._noise(0, 40, 100).reshape(-1, 2, 16)) / 2
     first, second = u[:, 0].ravel(), u[:, 1].ravel()
     cells = np.floor(8 * first) * 8 + np.floor(8 * second)
     assert_frequencies(np.bincount(cells.astype(int), minlength=64), np.full(64, cells.size / 64))

@@ -14,10 +14,11 @@ from gpugrad.boltzmann.streaming import Stream
 from gpugrad.boltzmann.training_data import draw_states_
 from gpugrad.errors import CheckpointError, ParameterError
 
+from .coins import bits
 from .machines import device_like, host
 
 N = 4
-STATES = (np.arange(2**N)[:, None] >> np.arange(N)[::-1] & 1).astype("float64")
+STATES = bits(N)
 HEADS = STATES.sum(axis=1)
 # all four coins of a throw are of one kind, which falls on its head with 0.85 or with 0.15
 P = (0.85**HEADS * 0.15 ** (N - HEADS) + 0.15**HEADS * 0.85 ** (N - HEADS)) / 2

@@ -6,6 +6,7 @@ that it has read; where it is not installed the test is skipped.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,14 @@ def their_machine(kind: str) -> tuple[Any, Any, Any]:
     return PBRBM(draw(5, 3, 4), draw(5, 3), draw(4)), torch.from_numpy(labels * 1.0), one_hot
 
 
+def our_machine(kind: str) -> BoltzmannMachine:
+    """A machine with random parameters that fits those states."""
+    if kind == "BBRBM":
+        return rbm()
+    parts = [layers.PottsLayer(5, 3, dtype="float64"), layers.BernoulliLayer(4, dtype="float64")]
+    return random(BoltzmannMachine(parts, dtype="float64", device="cpu"))
+
+
 def assert_agrees_with_rbms(model: BoltzmannMachine, theirs: Any, v: Any, units: np.ndarray):
     import torch
 
@@ -164,7 +173,7 @@ def test_machine_that_rbms_loads_is_the_same_there(rbms: Any, kind: str, tmp_pat
     import torch
 
     _, v, units = their_machine(kind)
-    model = rbm() if kind == "BBRBM" else random_like(kind)
+    model = our_machine(kind)
     file = tmp_path / "m.h5"
     write_rbms(model, file, update=7)
     loaded = rbms.load_params(str(file), 7, torch.device("cpu"), torch.float64)
@@ -173,17 +182,12 @@ def test_machine_that_rbms_loads_is_the_same_there(rbms: Any, kind: str, tmp_pat
     assert_equal_parameters(model, read_rbms(file, device="cpu"))
 
 
-def random_like(kind: str) -> BoltzmannMachine:
-    parts = [layers.PottsLayer(5, 3, dtype="float64"), layers.BernoulliLayer(4, dtype="float64")]
-    return random(BoltzmannMachine(parts, dtype="float64", device="cpu"))
-
-
 @pytest.mark.parametrize("kind", ["BBRBM", "PBRBM"])
 def test_rbms_goes_on_from_the_chains_that_it_is_given(rbms: Any, kind: str, tmp_path: Path):
     import torch
 
     _, v, units = their_machine(kind)
-    model = rbm() if kind == "BBRBM" else random_like(kind)
+    model = our_machine(kind)
     file = tmp_path / "m.h5"
     write_rbms(model, file, chains=units, settings={"batch_size": 50})
     _, chains, _, told = rbms.load_model(str(file), 1, torch.device("cpu"), torch.float64)
@@ -384,7 +388,7 @@ def test_machines_on_a_device_travel_as_those_on_the_host(name: str, device: str
 def test_without_h5py_the_error_says_what_to_install(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "m").touch()
     with pytest.raises(MissingExtraError, match=rf"read_{name}: needs the package h5py.*train"):
         FORMATS[name][0](tmp_path / "m")

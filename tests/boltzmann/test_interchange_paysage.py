@@ -155,11 +155,12 @@ def test_layouts_of_paysages_releases_are_read(weights: str, field: str, tmp_pat
 def test_what_paysages_configuration_may_not_say(tmp_path: Path):
     model, file = rbm(), tmp_path / "m.h5"
     two = [{"layer_type": "BernoulliLayer"}] * 2
-    skips = {"target_index": 1, "domain_index": 0}
+    turned, skips = ({"target_index": a, "domain_index": b} for a, b in ((1, 0), (0, 2)))
     for config, message in {
         "cousin": ({"layers": [{"layer_type": "CosineLayer"}]}, "layer 0 is a CosineLayer"),
         "centred": ({"layers": [two[0], two[0] | {"center": True}]}, "layer 1 is centred"),
-        "joined": ({"layers": two, "connections": [skips]}, "joins the layers 1 and 0, expected 0"),
+        "turned": ({"layers": two, "connections": [turned]}, "joins the layers 1 and 0"),
+        "skips": ({"layers": two, "connections": [skips]}, "joins the layers 0 and 2"),
         "object": ({"layers": [{"layer_type": Path("x")}] * 2}, "layer 0 is a .*_Unread"),
         "text": ("BoltzmannMachine", "is not a machine of paysage"),
     }.values():

@@ -187,6 +187,14 @@ def test_signed_colors_are_white_at_zero_red_above_and_blue_below():
     assert (signed_colors(np.zeros((2, 2))) == 255).all()
 
 
+def test_a_few_extreme_values_do_not_bleach_the_others():
+    values = np.random.default_rng(0).choice([-0.5, 0.5], (20, 20))
+    extreme = values.copy()
+    extreme[3, 7] = 1000.0
+    same = np.delete(signed_colors(extreme) == signed_colors(values), 3, axis=0)
+    assert same.all()
+
+
 def test_machine_is_shown_with_all_its_parameters_and_some_filters():
     shown = rbm()._repr_html_()
     for text in ("12 bernoulli", "5 bernoulli", "loc", "12 × 5", "float32", "77 parameters, cpu"):
@@ -208,15 +216,11 @@ def test_wide_machines_and_those_without_weights_have_no_picture():
 
 
 def test_machine_on_a_device_is_shown_without_a_copy_to_the_host(
-    cupy_standin: Any, monkeypatch: pytest.MonkeyPatch
+    cupy_standin: Any, no_waiting: Any
 ):
     model = rbm().to_device("cuda")
-
-    def copied(*_: Any, **__: Any) -> None:
-        raise AssertionError("waits for the device")
-
-    monkeypatch.setattr(cupy_standin.ndarray, "get", copied)
-    shown = model._repr_html_()
+    with no_waiting():
+        shown = model._repr_html_()
     assert "cuda:0" in shown and "<img" not in shown
 
 

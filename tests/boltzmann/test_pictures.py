@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpugrad.boltzmann import pictures
+from gpugrad.boltzmann.mosaic import image_shape
 from gpugrad.boltzmann.pictures import draw_curve, mosaic
 
 
@@ -23,6 +24,15 @@ def test_gap_of_a_mosaic_is_at_most_a_sixteenth_of_an_image(shape: tuple[int, in
         top, left = 1 + i // 3 * (height + 1), 1 + i % 3 * (width + 1)
         shown = canvas[top : top + height, left : left + width]
         np.testing.assert_array_equal(shown, np.kron(image.reshape(shape), np.ones((zoom, zoom))))
+
+
+@pytest.mark.parametrize(
+    ("units", "shape"),
+    # a square, the nearest rectangle, short lines, and a prime number of units as no line
+    [(784, (28, 28)), (12, (3, 4)), (7, (1, 7)), (1, (1, 1)), (13, (3, 5)), (101, (10, 11))],
+)
+def test_units_are_drawn_as_the_rectangle_nearest_to_a_square(units: int, shape: tuple[int, int]):
+    assert image_shape(units) == shape
 
 
 def test_mosaic_leaves_pixels_open_that_an_image_lacks():

@@ -78,6 +78,15 @@ def test_filters_are_the_columns_of_the_weights_in_every_layer():
     )
 
 
+def test_filters_of_potts_units_have_a_row_a_state_and_a_column_a_site():
+    parts = [layers.PottsLayer(5, 3), layers.BernoulliLayer(4)]
+    machine = BoltzmannMachine(parts, rng=Generator(0), device="cpu")
+    W = machine.weights[0].W().reshape(5, 3, 4)  # site, state, hidden unit
+    expected = [W[:, :, j].T.ravel() for j in range(4)]
+    found = canvas(plots.filters(machine))
+    np.testing.assert_array_equal(found, mosaic(np.array(expected), (3, 5), 2))
+
+
 def test_of_many_filters_the_largest_are_drawn_in_their_order():
     W = np.zeros((4, 6))
     W[:, [1, 4]] = [[1.0, 3.0]] * 4

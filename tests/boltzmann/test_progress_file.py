@@ -1,17 +1,23 @@
 """Pre-training and training with labels go on from the file of a stopped run, bit for bit."""
 
+import importlib
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.communicator import Serial
 from gpugrad.boltzmann.labels import classification_rbm, fit_labels
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Adam
 from gpugrad.boltzmann.pretrain import pretrain
-from gpugrad.boltzmann.progress_file import ProgressFile, checksum
+from gpugrad.boltzmann.progress_file import ProgressFile
 from gpugrad.errors import CheckpointError
+from tests.distributed.thread_ranks import results
 
 from .machines import device_like, host
 
@@ -132,6 +138,31 @@ def test_other_ranks_go_on_from_the_file_of_the_first_and_write_none(tmp_path):
     _, history = pretrained(np, path, 15, communicator=second)
     assert path.read_bytes() == before
     assert history == pretrained(np)[1]
+
+
+def test_a_slow_rank_goes_on_from_the_same_epoch_as_the_one_that_writes(tmp_path, monkeypatch):
+    path, epochs = tmp_path / "p.safetensors", []
+    with pytest.raises(Stopped):
+        pretrained(np, path, 4)
+
+    class Slow(ProgressFile):
+        def __init__(self, *given):
+            if threading.current_thread() is slow:
+                time.sleep(0.3)  # in which the other one trains several epochs, if it does not wait
+            super().__init__(*given)
+            epochs.append(sum(map(len, self.history)))
+
+    def train(link):
+        nonlocal slow
+        if link.rank == 1:
+            slow = threading.current_thread()
+        return pretrained(np, path, communicator=link)[1]
+
+    slow = None
+    # by its name: the package has the function of that name as its attribute
+    monkeypatch.setattr(importlib.import_module("gpugrad.boltzmann.pretrain"), "ProgressFile", Slow)
+    assert results(2, train) == [pretrained(np)[1]] * 2
+    assert epochs[:2] == [1, 1]
 
 
 @TRAINERS

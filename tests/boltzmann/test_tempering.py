@@ -6,6 +6,7 @@ import pytest
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import tempering
+from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.layers import BernoulliLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
@@ -332,6 +333,26 @@ def test_joint_energies_in_half_precision_are_those_of_its_parameters(xp, latera
     assert model.dtype == "float16" and all(
         p.dtype == "float16" for p in model.parameters().values()
     )
+
+
+def test_joint_energies_of_a_function_in_half_precision_are_those_of_its_parameters(xp):
+    def coupled(xp, params, v, h):
+        return -xp.sum(xp.matmul(v, params.W) * h, axis=1)
+
+    W = (0.1 * np.random.default_rng(2).normal(size=(400, 300))).astype("float16")
+    model, exact_model = (
+        EnergyMachine(
+            [BernoulliLayer(n) for n in W.shape],
+            coupled,
+            {"W": W},
+            dtype=dtype,
+            device=device_like(xp),
+        )
+        for dtype in ("float16", "float64")
+    )
+    state = model.random_state(20, rng=Generator(3))
+    exact = exact_model.energy(State(tuple(x.astype("float64") for x in state)))
+    assert np.allclose(host(joint_energy(model, state)), host(exact), rtol=0, atol=2e-3)
 
 
 # ---- checkpoints

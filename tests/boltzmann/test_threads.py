@@ -92,3 +92,16 @@ def test_results_do_not_depend_on_the_number_of_threads(run, units, monkeypatch)
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("chains", [1, 7, 100, 300])
+def test_rows_are_shared_out_equally(chains):
+    """Each row of each job once, in pieces that are not too high, as many on either side."""
+    jobs = [(rung, slice(rung * chains, (rung + 1) * chains)) for rung in (1, 3, 4, 9)]
+    halves = trajectory._halves(jobs)
+    found = [(number, row) for half in halves for number, rows in half for row in range(3000)[rows]]
+    assert found == [(number, row) for number, rows in jobs for row in range(3000)[rows]]
+    sizes = [sum(rows.stop - rows.start for _, rows in half) for half in halves]
+    assert 0 <= sizes[1] - sizes[0] <= 2 * host_threads.TILE_ROWS
+    pieces = [rows.stop - rows.start for half in halves for _, rows in half]
+    assert 0 < min(pieces) and max(pieces) <= trajectory.PIECE_ROWS

@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+from tests.architecture.repository import ROOT
 
 SMALL = ["--hidden", "4", "--epochs", "3", "--batch-size", "10", "--no-evaluate"]
 

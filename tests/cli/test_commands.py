@@ -209,6 +209,23 @@ def test_the_first_rows_of_the_runs_own_data_are_held_and_it_says_so(tmp_path, m
         assert np.array_equal(np.load("s.npy")[:, :8], rows[:, :8])
 
 
+def test_chains_start_at_rows_of_the_data_at_random(tmp_path):
+    """Couplings of a thousand: a hidden unit copies its visible one, and keeps it."""
+    model = RBM(16, 16, device="cpu")
+    model.set_parameters({"weights.0.matrix": 2000 * np.eye(16, dtype="float32")})
+    for layer in ("layers.0.loc", "layers.1.loc"):
+        model.set_parameters({layer: np.full(16, -1000, "float32")})
+    model.save(tmp_path / "m")
+    rows = np.unpackbits(np.arange(40, dtype="uint8")[:, None], axis=1).repeat(2, axis=1)
+    np.save(tmp_path / "x.npy", rows)
+    ask = ("sample", tmp_path / "m", "--data", tmp_path / "x.npy", "--sweeps", 2)
+    result = invoke(*ask, "-n", 10, "-o", tmp_path / "s.npy")
+    assert result.exit_code == 0, result.stderr
+    found = np.packbits(np.load(tmp_path / "s.npy")[:, ::2].astype("uint8"), axis=1).ravel()
+    assert len(set(found)) == 10 and set(found) < set(range(40))
+    assert list(found) != list(range(10))
+
+
 def test_a_mask_from_a_file_is_held(tmp_path):
     mask = np.zeros(16)
     mask[[1, 6, 11]] = 1

@@ -12,8 +12,11 @@ pytest.importorskip("typer", reason="typer is not installed")
 
 from rich.console import Console
 
+from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.partition import exact_log_partition, likelihood_bounds
 from gpugrad.cli.evaluate import tell
+from tests.boltzmann.coins import bits
 from tests.boltzmann.grid_machines import grid_machine
 
 from .runner import assert_one_line_error, invoke
@@ -96,3 +99,51 @@ def test_a_wide_or_inverted_bracket_is_pointed_out(high: Any, low: Any, said: st
     lines = [line for line in text.getvalue().splitlines() if line.startswith("the ")]
     assert len(lines) == (said is not None)
     assert said is None or lines[0].startswith(said)
+
+
+def test_the_data_of_a_run_are_taken_as_states_above_a_threshold(tmp_path):
+    grey = np.random.default_rng(0).random((40, 6))
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "states.npy", (grey > 0.6).astype("uint8"))
+    run = tmp_path / "run"
+    settings = ("--hidden", 3, "--epochs", 1, "--no-evaluate")
+    assert invoke("train", tmp_path / "grey.npy", "-o", run, *settings).exit_code == 0
+    assert_one_line_error(invoke("evaluate", run), "--threshold")
+    found = json.loads(invoke("evaluate", run, "--threshold", 0.6, "--json").stdout)
+    expected = json.loads(invoke("evaluate", run, tmp_path / "states.npy", "--json").stdout)
+    assert found["log_likelihood"] == expected["log_likelihood"]
+
+
+def test_a_data_key_without_data_is_refused(tmp_path):
+    saved(tmp_path, *MACHINES[0])
+    assert_one_line_error(
+        invoke("evaluate", tmp_path / "m", "--data-key", "x"), "--data-key is 'x', expected it with"
+    )
+
+
+def test_annealing_starts_above_at_the_base_s_data_and_below_at_random_test_samples(monkeypatch):
+    command = importlib.import_module("gpugrad.cli.evaluate")
+    given = {}
+
+    def watched(name):
+        estimate = getattr(command, name)
+
+        def estimating(model, *arguments, **how):
+            given[name] = arguments[0], how["data"]
+            return estimate(model, *arguments, **how)
+
+        return estimating
+
+    monkeypatch.setattr(command, "is_enumerable", lambda model: False)
+    for name in ("ais", "raise_"):
+        monkeypatch.setattr(command, name, watched(name))
+    test, base = bits(6)[:40], bits(6)[40:]
+    console = Console(file=io.StringIO())
+    how = {"temperatures": 3, "chains": 10, "console": console, "name": "x", "split": "test"}
+    command.measure(RBM(6, 3, device="cpu"), test, base, Generator(0), **how)
+    samples, of_raise = given["raise_"]
+    assert given["ais"][1] is base and of_raise is base
+    rows = [tuple(row) for row in samples]
+    assert len(rows) == len(set(rows)) == 10
+    assert set(rows) < {tuple(row) for row in test}
+    assert rows != [tuple(row) for row in test[:10]]

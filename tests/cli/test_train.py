@@ -1,5 +1,6 @@
 """`gpugrad train`: what it writes, how it goes on, what it refuses without writing anything."""
 
+import importlib
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ pytest.importorskip("typer", reason="typer is not installed")
 from gpugrad.boltzmann.checkpoint import load_model
 from gpugrad.boltzmann.datasets import mnist
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
+from gpugrad.boltzmann.pretrain import pretrain
 
 from .runner import SMALL, assert_one_line_error, bars, command, invoke, run
 
@@ -241,6 +243,42 @@ def test_resume_refuses_other_settings_and_keeps_the_checkpoint(data, tmp_path):
         invoke("train", "-o", out, "--resume"), "the checkpoint was made with data"
     )
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_resume_of_pretraining_refuses_other_settings_and_keeps_the_files(
+    data, tmp_path, monkeypatch
+):
+    out, settings = tmp_path / "run", [*SMALL, "--hidden", "4,3", "--pretrain", 2]
+    command = importlib.import_module("gpugrad.cli.train")
+
+    class Killed(Exception):
+        pass
+
+    def killed(*given, progress, **how):
+        def told(*place):
+            raise Killed
+
+        return pretrain(*given, progress=told, **how)
+
+    monkeypatch.setattr(command, "pretrain", killed)
+    with pytest.raises(Killed):
+        invoke("train", data, "-o", out, *settings)
+    monkeypatch.undo()
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert sorted(before) == ["pretrain.safetensors", "settings.json"]
+    for option, value, message in (
+        ("--seed", 7, "seed 0, expected 7"),
+        ("--pretrain-rate", 0.2, "expected 0.2"),
+        ("--hidden", "5,3", "expected"),
+        ("--pretrain", 0, "epochs 2, expected 0"),
+    ):
+        result = invoke("train", "-o", out, "--resume", option, value)
+        assert_one_line_error(result, "the checkpoint was made with")
+        assert message in result.stderr
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert invoke("train", "-o", out, "--resume").exit_code == 0
+    assert invoke("train", data, "-o", tmp_path / "whole", *settings).exit_code == 0
+    assert same_model(out / "model.safetensors", tmp_path / "whole" / "model.safetensors")
 
 
 def test_a_damaged_checkpoint_is_named(data, tmp_path):

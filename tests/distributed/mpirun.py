@@ -8,7 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.architecture.repository import ROOT
+
 HERE = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 LIMIT = 120  # seconds: a job that hangs is a failure
 

@@ -11,13 +11,11 @@ from gpugrad.errors import ParameterError
 
 from .thread_ranks import results
 
-WIDE = np.random.default_rng(0)
-
 
 def terms_of(shards, width=50):
     """Terms of very different sizes, whose float32 sum depends on the order."""
-    shape = (shards, width)
-    return (WIDE.normal(size=shape) * 10.0 ** WIDE.integers(-3, 4, shape)).astype("float32")
+    draw, shape = np.random.default_rng(shards), (shards, width)
+    return (draw.normal(size=shape) * 10.0 ** draw.integers(-3, 4, shape)).astype("float32")
 
 
 def summed(communicator, terms):

@@ -10,9 +10,11 @@ from gpugrad.boltzmann.callbacks import Callback, StopOnSignal
 from gpugrad.boltzmann.communicator import Serial, check_ranks
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import Trainer
+from gpugrad.boltzmann.general_phases import GeneralPhases
 from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.penalties import L2Penalty
+from gpugrad.boltzmann.phases import Phases
 from gpugrad.boltzmann.providers import make_phases
 from gpugrad.boltzmann.samplers import GibbsInfo
 from gpugrad.boltzmann.sparsity import SparsityTarget
@@ -259,14 +261,10 @@ def test_shards_on_a_device_give_what_they_give_on_the_host(xp):
         np.testing.assert_allclose(array, expected[name], atol=1e-5, err_msg=name)
 
 
-def test_without_shards_nothing_changes():
-    plain, given = trainer_of(np, "sparse"), trainer_of(np, "sparse")
-    assert plain.shards is None and "shards" in plain.settings()
-    made = Trainer(VARIANTS["sparse"][0](np), SHORT, rng=Generator(1), shards=None)
-    assert type(made.phases).__name__ == "Phases"
-    plain.run()
-    given.run()
-    assert_same(arrays_of(plain), arrays_of(given))
+def test_a_process_that_is_alone_takes_no_shards_unless_it_is_told_a_number():
+    plain, cut = trainer_of(np, "sparse"), sharded(np, "sparse")
+    assert plain.settings()["shards"] is None and cut.settings()["shards"] == SHARDS
+    assert type(plain.phases) is Phases and type(cut.phases) is not Phases
 
 
 def test_shards_draw_different_numbers():
@@ -488,6 +486,26 @@ def test_a_provider_that_gives_no_parts_is_refused_by_name():
 
     with pytest.raises(ParameterError, match="fit: Whole cannot be cut into shards, expected"):
         sharded(np, "deep", method=Whole)
+
+
+def test_a_provider_that_keeps_its_generator_to_itself_goes_on_too():
+    class Own:
+        def __init__(self, model, rng, **settings):
+            self._made = GeneralPhases(model, rng, **settings)
+
+        def __getattr__(self, name):
+            if name == "rng":
+                raise AttributeError(name)
+            return getattr(self._made, name)
+
+    undisturbed, stopped, resumed = (
+        sharded(np, "deep", method=Own, callbacks=callbacks) for callbacks in ([], [StopAt(4)], [])
+    )
+    undisturbed.run()
+    stopped.run()
+    resumed.load_state_dict(*stopped.state_dict())
+    resumed.run()
+    assert_same(arrays_of(resumed), arrays_of(undisturbed))
 
 
 def test_a_checkpoint_of_another_number_of_shards_is_refused():

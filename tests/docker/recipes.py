@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sysconfig
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,6 @@ DOCKERFILES = sorted(FOLDER.glob("*.Dockerfile"))
 DEFINITION = FOLDER / "gpugrad.def"
 
 
-def project() -> dict:
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        return tomllib.load(file)["project"]
-
-
 def tool(name: str, package: str) -> str:
     """The path of a command that a package of the test extra brings; skips where it is missing."""
     beside = Path(sysconfig.get_path("scripts")) / name
@@ -30,6 +25,13 @@ def tool(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed (pip install {package})")
     return found
+
+
+def schema_errors(schema: str, path: Path) -> str:
+    """What a schema that check-jsonschema brings has against a file; empty if nothing."""
+    command = [tool("check-jsonschema", "check-jsonschema"), "--builtin-schema", f"vendor.{schema}"]
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 class Instruction(NamedTuple):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.architecture.repository import ROOT
+from tests.architecture.repository import ROOT, project
 from tests.docker.recipes import (
     DEFINITION,
     DOCKERFILES,
@@ -18,7 +18,7 @@ from tests.docker.recipes import (
     defaults,
     instructions,
     pairs,
-    project,
+    schema_errors,
     sections,
     tool,
 )
@@ -198,23 +198,14 @@ def compose() -> dict:
     return yaml.YAML(typ="safe").load(FOLDER / "compose.yaml")
 
 
-def schema_errors(path) -> str:
-    """What the schema of the Compose specification has against a file; empty if nothing."""
-    command = [tool("check-jsonschema", "check-jsonschema"), "--builtin-schema"]
-    done = subprocess.run(
-        [*command, "vendor.compose-spec", str(path)], capture_output=True, text=True
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
-
-
 def test_compose_file_follows_the_schema():
-    assert schema_errors(FOLDER / "compose.yaml") == ""
+    assert schema_errors("compose-spec", FOLDER / "compose.yaml") == ""
 
 
 def test_schema_refuses_what_is_planted(tmp_path):
     spoilt = (FOLDER / "compose.yaml").read_text().replace("capabilities: [gpu]", "capability: gpu")
     (tmp_path / "compose.yaml").write_text(spoilt)
-    assert "capability" in schema_errors(tmp_path / "compose.yaml")
+    assert "capability" in schema_errors("compose-spec", tmp_path / "compose.yaml")
 
 
 def test_compose_plugin_accepts_the_file():

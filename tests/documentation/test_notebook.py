@@ -2,8 +2,6 @@
 
 import json
 import sys
-import tomllib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +9,8 @@ import pytest
 from gpugrad.backend.array_module import Device
 from gpugrad.boltzmann import datasets
 from gpugrad.boltzmann.layers import layer
+from tests.architecture.repository import ROOT, project
 
-ROOT = Path(__file__).parents[2]
 CELLS = json.loads((ROOT / "examples" / "colab.ipynb").read_text(encoding="utf-8"))["cells"]
 CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
 
@@ -52,8 +50,7 @@ def test_the_first_cell_installs_the_package_from_one_variable_and_never_cupy():
 
 
 def test_badges_lead_to_the_repository_that_pyproject_names():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    where = project["urls"]["Repository"].removeprefix("https://github.com/")
+    where = project()["urls"]["Repository"].removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{where}/blob/main/examples/colab.ipynb"
     assert address in text_of(CELLS[0])
     assert address in (ROOT / "README.md").read_text(encoding="utf-8")
