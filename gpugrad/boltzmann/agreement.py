@@ -7,7 +7,7 @@ from typing import Any
 from gpugrad.backend.array_module import asnumpy
 from gpugrad.errors import CheckpointError
 
-__all__ = ["check_agreement", "checksum", "described", "difference"]
+__all__ = ["check_agreement", "checksum", "described", "difference", "of_length"]
 
 
 def check_agreement(function: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[Any]:
@@ -37,6 +37,42 @@ def check_agreement(function: str, theirs: Mapping[str, Any], mine: Mapping[str,
                 f"{function}: the checkpoint was made with {name} {there}, expected {here}"
             )
     return sizes
+
+
+def of_length(
+    theirs: Mapping[str, Any], mine: Mapping[str, Any], schedule: Any
+) -> Mapping[str, Any]:
+    """Settings of a checkpoint, with the `epochs` of mine where such a run may go on for longer.
+
+    It may if no step so far would have been another one: the rate does not depend on the length of
+    training, and nothing is averaged over the last epochs.
+
+    Parameters
+    ----------
+    theirs, mine : mapping
+        Settings of the checkpoint and of the run, as `Trainer.settings` gives them.
+    schedule : Schedule or callable
+        That of the run.
+
+    Raises
+    ------
+    CheckpointError
+        Nothing but the number of epochs differs and has grown, and the run may not go on.
+    """
+    was, now = theirs.get("epochs"), mine["epochs"]
+    if not isinstance(was, int) or was >= now:
+        return theirs
+    longer = {**theirs, "epochs": now}
+    any_length = getattr(schedule, "any_length", False)
+    if any_length and not mine["average_epochs"]:
+        return longer
+    check_agreement("fit", longer, mine)  # what else differs is told first
+    name = getattr(schedule, "name", "") or "own"
+    reason = "averages over its last epochs" if any_length else f"has other rates ({name} schedule)"
+    raise CheckpointError(
+        f"fit: the checkpoint was made with epochs {was}, expected {now}: a longer run {reason}, "
+        "it has to begin anew; one with a constant or stepwise rate that averages nothing goes on"
+    )
 
 
 def _without_sizes(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:

@@ -119,8 +119,8 @@ class BernoulliUpdates:
             self._chance = self._field_v
             if self.dtype != np.float32:
                 self._chance = xp.empty((self.n_chains, d), dtype="float32")
-            self._field_h = xp.empty((rows, m), dtype=self.dtype)
-            self._weighted = xp.empty((rows, m + 1), dtype=self.dtype)
+            self._hidden = xp.full((rows, m + 1), 2, dtype=self.dtype)
+            self._weighted = xp.empty((rows, min(d, m) + 1), dtype=self.dtype)
             self._step = xp.empty_like(self.U)
         each = rows * (d + 1) + k * self.n_chains * (d + m)
         self._at_once = max(FEWEST_UPDATES, min(VALUES_AT_ONCE // each, MOST_UPDATES))
@@ -182,20 +182,24 @@ class BernoulliUpdates:
         noise = self._noise(0, steps, count), self._noise(1, steps, count)
 
         # an update moves U by half of rate (V_data^T H_data / n - V_chains^T H_chains / count),
-        # where a row of H is (2 p - 1) / 2 + 1/2 - lam and 1
-        w = xp.full((count + n, 1), 0.5 / n, dtype=self.dtype)
-        w[:count] = -0.5 / count
-        weighted, field = self._weighted[: count + n], self._field_h[: count + n]
+        # where a row of H is (2 p - 1) / 2 + 1/2 - lam and 1, and a row of `hidden` twice that
+        w = xp.full((count + n, 1), 0.25 / n, dtype=self.dtype)
+        w[:count] = -0.25 / count
+        hidden, weighted = self._hidden[: count + n], self._weighted[: count + n]
+        field = hidden[:, :m]
         last = scale = None
         for j, rate in enumerate(rates):
             if rate != last:
-                last, scale = rate, w * (0.5 * rate)
-                weighted[:, m:] = w * rate
+                last, scale = rate, w * rate
             self._sample(V[j], field, count, noise[0][j], noise[1][j])
             if self.lam == 0:
                 field += 1
-            xp.multiply(field, scale, out=weighted[:, :m])
-            step = xp.matmul(V[j].T, weighted, out=self._step)
+            if d < m:  # the narrower of the two is weighted
+                xp.multiply(V[j], scale, out=weighted)
+                step = xp.matmul(weighted.T, hidden, out=self._step)
+            else:
+                xp.multiply(hidden, scale, out=weighted)
+                step = xp.matmul(V[j].T, weighted, out=self._step)
             if self.velocity is not None:
                 self.velocity *= self.momentum
                 self.velocity += step

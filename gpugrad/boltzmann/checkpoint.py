@@ -52,7 +52,10 @@ def _library() -> Any:
     return safetensors
 
 
-def _write(path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def write_file(
+    path: Any, form: str, arrays: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    """Write arrays and metadata that JSON can hold to a file of this format, as a whole."""
     text = json.dumps({"format": form, "version": VERSION, **metadata})
     # asarray, not ascontiguousarray, which gives a 0-d array an axis
     host = {name: np.asarray(asnumpy(array), order="C") for name, array in arrays.items()}
@@ -70,7 +73,8 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(array.reshape(-1).view(np.uint8).data, kind)
 
 
-def _read(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[str, Any], Any]:
+def read_file(path: Any, form: str, error_type: type[ModelFileError]) -> tuple[dict[str, Any], Any]:
+    """Arrays (on the host) and metadata of a file of this format, or an error of that type."""
     safetensors = _library()
     path = Path(path)
     if path.is_dir():
@@ -136,6 +140,20 @@ def _compare(
             )
 
 
+def check_json(metadata: Any) -> None:
+    """Raise a ParameterError for metadata of a machine that JSON cannot hold."""
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"save: metadata {error}, expected what JSON can hold") from error
+
+
+def model_path(path: Any) -> Any:
+    """The file of a machine: this one, or model.safetensors in the folder of a training run."""
+    inside = Path(path) / "model.safetensors"
+    return inside if inside.is_file() else path
+
+
 # ---- machines
 
 
@@ -153,14 +171,11 @@ def save_model(model: BoltzmannMachine, path: Any, **metadata: Any) -> None:
     ------
     ParameterError
         Metadata that JSON cannot hold; another machine, such as an `EnergyMachine`, whose energy is
-        a function: it is built anew, and takes the arrays of `parameters` by `set_parameters`.
+        a function: it has `save` and `load` of its own (see `energy_file`).
     """
     check_boltzmann("save", model)
-    try:
-        json.dumps(metadata)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"save: metadata {error}, expected what JSON can hold") from error
-    _write(path, "model", model.parameters(), {"config": model.config(), "metadata": metadata})
+    check_json(metadata)
+    write_file(path, "model", model.parameters(), {"config": model.config(), "metadata": metadata})
 
 
 def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
@@ -179,9 +194,8 @@ def load_model(path: Any, *, device: Any = None) -> BoltzmannMachine:
         No such file, one that is truncated, damaged, foreign or of another version, or parameters
         that are not finite.
     """
-    inside = Path(path) / "model.safetensors"
-    path = inside if inside.is_file() else path
-    arrays, metadata = _read(path, "model", ModelFileError)
+    path = model_path(path)
+    arrays, metadata = read_file(path, "model", ModelFileError)
     return _build(path, arrays, metadata, device)
 
 
@@ -205,7 +219,7 @@ def _build(path: Any, arrays: Mapping[str, Any], metadata: Any, device: Any) -> 
 
 def model_info(path: Any) -> dict[str, Any]:
     """Configuration and metadata of a machine's file."""
-    _, metadata = _read(path, "model", ModelFileError)
+    _, metadata = read_file(path, "model", ModelFileError)
     return metadata
 
 
@@ -214,7 +228,7 @@ def model_info(path: Any) -> dict[str, Any]:
 
 def save_checkpoint(path: Any, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Write what `Trainer.state_dict` returned."""
-    _write(path, "checkpoint", arrays, metadata)
+    write_file(path, "checkpoint", arrays, metadata)
 
 
 def load_checkpoint(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,10 +240,10 @@ def load_checkpoint(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         No such file, or one that is truncated, damaged, foreign or of another version.
     """
     remove_leftovers(path)
-    return _read(path, "checkpoint", CheckpointError)
+    return read_file(path, "checkpoint", CheckpointError)
 
 
 def checkpoint_info(path: Any) -> dict[str, Any]:
     """Metadata of a checkpoint; a training that writes it at this moment is not disturbed."""
-    _, metadata = _read(path, "checkpoint", CheckpointError)
+    _, metadata = read_file(path, "checkpoint", CheckpointError)
     return metadata

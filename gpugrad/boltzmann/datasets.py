@@ -17,7 +17,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.host_threads import over_spans
-from gpugrad.errors import DataError, ParameterError
+from gpugrad.errors import DataError, MissingExtraError, ParameterError
 
 __all__ = ["as_units", "load", "mnist"]
 
@@ -111,6 +111,8 @@ def load(path: Any, *, key: str | None = None) -> np.ndarray:
     ------
     DataError
         No such file, an empty, truncated or foreign one, an array that is not there or not numeric.
+    MissingExtraError
+        An HDF5 file, and h5py is not installed.
     """
     path = Path(path)
     try:
@@ -140,12 +142,40 @@ def load(path: Any, *, key: str | None = None) -> np.ndarray:
     except DataError:
         raise
     except (ValueError, OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        refuse_objects("load", path, error)
         raise DataError(f"load: {path} is truncated or damaged ({error})") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"load: {path} holds {array.dtype}, expected real numbers")
     if array.size == 0:
         raise DataError(f"load: {path} holds no samples (shape {array.shape})")
     return array
+
+
+def refuse_objects(function: str, path: Path, error: Exception) -> None:
+    """Raise a DataError if NumPy has refused a file because its array is a pickle."""
+    if "allow_pickle" in str(error) or "Python objects" in str(error):
+        raise DataError(
+            f"{function}: {path} holds an array of Python objects, a pickle, which is not read "
+            "(allow_pickle is off), expected an array of numbers: array.astype(float) makes one "
+            "where its entries are numbers"
+        ) from error
+
+
+def h5py_for(function: str) -> Any:
+    """The package h5py, which only HDF5 files need.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed; the message begins with the function's name.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtraError(
+            f'{function}: needs the package h5py: pip install "gpugrad[train]"'
+        ) from error
+    return h5py
 
 
 def _choose(path: Path, names: list[str], key: str | None) -> str:
@@ -169,12 +199,7 @@ def _load_npz(path: Path, key: str | None) -> np.ndarray:
 
 
 def _load_hdf5(path: Path, key: str | None) -> np.ndarray:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(
-            f'load: {path} is HDF5; reading it needs h5py (pip install "gpugrad[train]")'
-        ) from error
+    h5py = h5py_for(f"load: {path}")
     with h5py.File(path, "r") as file:
         names: list[str] = []
         file.visititems(lambda n, item: names.append(n) if isinstance(item, h5py.Dataset) else None)

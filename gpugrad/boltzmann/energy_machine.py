@@ -9,16 +9,18 @@
 All units have finitely many states, so that conditionals are sums: of one unit given all others
 for any energy, or of a whole layer at once, with fields -dE/ds by autodiff, where the energy is
 affine in each unit and couples no two units of a layer. Gradients come from autodiff either way.
+An energy of inf forbids a state (with by="units"). log Z is a sum over all states (`energy_sums`),
+or estimated (`partition`); files have the name of the energy (`energy_file`).
 """
 
+import copy
 import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from gpugrad.backend import special  # noqa: F401 (it makes the word logsumexp)
 from gpugrad.backend.array_module import (
     asnumpy,
     current_device,
@@ -27,8 +29,8 @@ from gpugrad.backend.array_module import (
     on,
     to_device,
 )
-from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.lateral import unit_size
+from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.energy_sums import StateSums
 from gpugrad.boltzmann.layers.layer import Layer
 from gpugrad.boltzmann.layers.potts import PottsLayer
 from gpugrad.boltzmann.layers.spin import SpinLayer
@@ -36,26 +38,23 @@ from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.state import (
     State,
     check_beta,
-    check_data,
     check_dtype,
     check_layers,
     check_values,
-    check_visible,
     namespace_for,
     positive_int,
 )
 from gpugrad.errors import ParameterError
 from gpugrad.ops.creation import tensor
 
-__all__ = ["EnergyMachine", "EnergyParameters"]
+__all__ = ["EnergyMachine", "EnergyParameters", "energy_name"]
 
 Energy = Callable[..., Any]
 
-MAX_STATES = 2**20
-"""Joint states of all layers up to which they are listed."""
 
-BLOCK_ROWS = 2**14
-"""Rows of states that the energy is asked for at a time when states are listed."""
+def energy_name(energy: Energy) -> str:
+    """The qualified name of an energy, or that of its class."""
+    return getattr(energy, "__qualname__", type(energy).__qualname__)
 
 
 class EnergyParameters(Layer):
@@ -73,7 +72,7 @@ class EnergyParameters(Layer):
         super().__init__(**arrays)
 
 
-class EnergyMachine:
+class EnergyMachine(StateSums):
     """A machine of units of finitely many states with an energy that the user gives.
 
     Parameters
@@ -83,7 +82,8 @@ class EnergyMachine:
         used: the energy is all that `energy` returns.
     energy : callable
         `energy(xp, params, *units)` of arrays (num_samples, num_units), one a layer, and a
-        namedtuple of the parameters, in functions of the namespace `xp`; (num_samples,).
+        namedtuple of the parameters, in functions of the namespace `xp`; (num_samples,). inf for
+        states that cannot occur.
     parameters : dict of array
         Start values by name; a checkpoint calls them "energy.<name>".
     by : {"units", "layers"}
@@ -104,7 +104,7 @@ class EnergyMachine:
     ------
     ParameterError
         Units of infinitely many states, an energy of another shape or that is NaN, or one that
-        cannot be sampled layer by layer although it was said to.
+        cannot be sampled layer by layer although it was said to: not affine, or infinite.
 
     Examples
     --------
@@ -201,6 +201,11 @@ class EnergyMachine:
                 columns, values = self._choices(i, site)
                 e = self._energies_of(i, columns, values, units)
                 expected = -xp.matmul(values.astype("float64"), field[:, columns].T)
+                if not bool(xp.all(xp.isfinite(e))):
+                    raise ParameterError(
+                        f"EnergyMachine: by is 'layers', but the energy of a state of layer {i} is "
+                        "infinite; expected by='units'"
+                    )
                 difference = (e - e[:1]) - (expected - expected[:1])
                 if bool(xp.any(xp.absolute(difference) > 1e-6 * (1 + xp.absolute(e)))):
                     raise ParameterError(
@@ -265,12 +270,71 @@ class EnergyMachine:
         """What a checkpoint must have in common with the run that goes on from it."""
         return {
             "layers": [x.get_config() for x in self.layers],
-            "energy": getattr(self._energy, "__qualname__", type(self._energy).__name__),
+            "energy": energy_name(self._energy),
             "by": self.by,
             "parameters": {n: list(p.shape) for n, p in self.parameters().items()},
             "dtype": str(self.dtype),
             "terms": self.terms.get_base_config(),
         }
+
+    def copy(self, *, dtype: Any = None, device: Any = None) -> Self:
+        """A machine of the same energy with its own copies of layers and parameters."""
+        twin = copy.copy(self)
+        twin.layers, twin.terms = copy.deepcopy(self.layers), copy.deepcopy(self.terms)
+        for part in (*twin.layers, twin.terms):
+            part.convert(dtype=dtype, device=device)
+        return twin
+
+    @property
+    def energy_function(self) -> Energy:
+        """The energy as it was given: `energy_function(xp, params, *units)`."""
+        return self._energy
+
+    def with_energy(self, energy: Energy) -> Self:
+        """A machine of another energy that shares layers and parameters with this one.
+
+        Parameters
+        ----------
+        energy : callable
+            Taken as it is, without a look at its values.
+        """
+        twin = copy.copy(self)
+        twin._energy = energy
+        return twin
+
+    def save(self, path: Any, **metadata: Any) -> None:
+        """Write parameters and configuration to a file (safetensors and JSON, no pickle).
+
+        Of the energy the file has the name alone; see `energy_file.save_energy_machine`.
+        """
+        from gpugrad.boltzmann.energy_file import save_energy_machine
+
+        save_energy_machine(self, path, **metadata)
+
+    @staticmethod
+    def load(
+        path: Any, energy: Energy, *, layers: Sequence[UnitLayer] | None = None, device: Any = None
+    ) -> "EnergyMachine":
+        """Read a machine that `save` wrote; see `energy_file.load_energy_machine`.
+
+        Parameters
+        ----------
+        path : str or path
+        energy : callable
+            The energy that the machine had: a function of the same qualified name.
+        layers : sequence of UnitLayer, optional
+            Those that the energy is written for; a file of other ones is refused.
+        device : str or Device, optional
+            Where to put it; the current device if None.
+
+        Raises
+        ------
+        ModelFileError
+            A damaged or foreign file, one of another energy, or of other layers or shapes.
+        """
+        from gpugrad.boltzmann.energy_file import load_energy_machine
+
+        return load_energy_machine(path, energy, layers=layers, device=device)
 
     # ---- energy
 
@@ -288,117 +352,6 @@ class EnergyMachine:
         params = self.terms.Params(*(given[f"energy.{name}"] for name in self.terms.params._fields))
         return self._energy(namespace_for(*state, *params), params, *state)
 
-    def free_energy(self, v: Any, parameters: Mapping[str, Any] | None = None) -> Any:
-        """-log sum over hidden states of exp(-E(v, h)), (num_samples,), by listing them all.
-
-        Parameters
-        ----------
-        v : array (num_samples, num_visible)
-        parameters : dict of array or Tensor, optional
-
-        Raises
-        ------
-        ParameterError
-            More than 2^20 hidden states.
-        """
-        check_visible("free_energy", self, v)
-        if self.num_layers == 1:
-            return self.energy(State((v,)), parameters)
-        xp = get_array_module(v)
-        hidden = self._listed("free_energy", range(1, self.num_layers), 0)
-        n, count = v.shape[0], hidden[0].shape[0]
-        rows = [xp.repeat(v, count, axis=0)]
-        rows += [xp.tile(h.astype(v.dtype), (n, 1)) for h in hidden]
-        e = self.energy(State(tuple(rows)), parameters)
-        return -namespace_for(e).logsumexp(-e.reshape(n, count), axis=1)
-
-    def hidden_states(self) -> float:
-        """Number of joint states of all hidden layers."""
-        return math.prod(self._states(i) ** self._sites(i) for i in range(1, self.num_layers))
-
-    def log_partition(self) -> float:
-        """log Z by the sum over all joint states, in float64.
-
-        Raises
-        ------
-        ParameterError
-            More than 2^20 joint states.
-        """
-        wide = {name: p.astype("float64") for name, p in self.parameters().items()}
-        found = []
-        with on(self.device):
-            for units in self._blocks("log_partition", range(self.num_layers)):
-                e = self.energy(State(tuple(units)), wide)
-                found.append(float(namespace_for(e).logsumexp(-e, axis=0)))
-        return float(np.logaddexp.reduce(found))
-
-    def log_likelihoods(self, data: Any) -> np.ndarray:
-        """log p(v) of each sample, exactly, as float64 on the host.
-
-        Parameters
-        ----------
-        data : array_like (num_samples, num_visible)
-            States of the units.
-
-        Raises
-        ------
-        DataError
-            Wrong width, NaN, or values that are not states of the units.
-        """
-        data = check_data(self, data, function="log_likelihoods", support=True)
-        wide = {name: p.astype("float64") for name, p in self.parameters().items()}
-        step = max(1, BLOCK_ROWS // int(self.hidden_states()))
-        with on(self.device):
-            found = [
-                -asnumpy(self.free_energy(data[i : i + step].astype("float64"), wide))
-                for i in range(0, len(data), step)
-            ]
-        return np.concatenate(found) - self.log_partition()
-
-    # ---- lists of states
-
-    def _sites(self, i: int) -> int:
-        return self.layers[i].num_units // unit_size(self.layers[i])
-
-    def _states(self, i: int) -> int:
-        width = unit_size(self.layers[i])
-        return width if width > 1 else len(self.layers[i].support)
-
-    def _choices(self, i: int, site: int) -> tuple[slice, Any]:
-        """The columns of a unit, and the values that it puts there in each of its states."""
-        layer = self.layers[i]
-        width = unit_size(layer)
-        values = np.eye(width) if width > 1 else np.array(layer.support)[:, None]
-        columns = slice(site * width, (site + 1) * width)
-        return columns, to_device(values.astype(self.dtype), self.device)
-
-    def _listed(self, function: str, layers: Sequence[int], start: int) -> list[Any]:
-        """All states of these layers, one array a layer, the last unit running fastest."""
-        count = math.prod(self._states(i) ** self._sites(i) for i in layers)
-        return self._decoded(function, layers, 0, count)
-
-    def _blocks(self, function: str, layers: Sequence[int]) -> Iterator[list[Any]]:
-        count = math.prod(self._states(i) ** self._sites(i) for i in layers)
-        for start in range(0, count, BLOCK_ROWS):
-            yield self._decoded(function, layers, start, min(start + BLOCK_ROWS, count))
-
-    def _decoded(self, function: str, layers: Sequence[int], start: int, stop: int) -> list[Any]:
-        """States number `start` to `stop`, in float64."""
-        count = math.prod(self._states(i) ** self._sites(i) for i in layers)
-        if count > MAX_STATES:
-            raise ParameterError(
-                f"{function}: {self!r} has {count:.3g} states to list, expected at most "
-                f"{MAX_STATES}"
-            )
-        number, found = np.arange(start, stop), []
-        for i in reversed(layers):
-            q, sites = self._states(i), self._sites(i)
-            digits = number[:, None] // q ** np.arange(sites)[::-1] % q
-            number = number // q**sites
-            values = asnumpy(self._choices(i, 0)[1]).astype("float64")[digits]
-            found.append(to_device(values.reshape(stop - start, -1), self.device))
-        return found[::-1]
-
     # ---- sampling
 
     def random_state(self, num_samples: int, *, rng: Generator | None = None) -> State:
@@ -407,11 +360,21 @@ class EnergyMachine:
         found = []
         with on(self.device):
             xp = get_array_module(self.terms.params[0])
-            for layer in self.layers:
+            for i, layer in enumerate(self.layers):
+                if not isinstance(layer, SpinLayer | PottsLayer):
+                    found.append(self._fair_units(i, n, rng))
+                    continue
                 flat = type(layer.params)(*(xp.zeros_like(p) for p in layer.params))
                 field = xp.zeros((n, layer.num_units), dtype=self.dtype)
                 found.append(layer.draw(field, rng=rng, params=flat)[0])
         return State(tuple(found))
+
+    def _fair_units(self, i: int, n: int, rng: Generator | None) -> Any:
+        """States of a user's units, whose own energy need not vanish with its parameters."""
+        generator = default_generator() if rng is None else rng
+        u = generator.uniform((n, self.layers[i].num_units), "float64", device=self.device)
+        values = self._choices(i, 0)[1]
+        return values[(u * len(values)).astype("int64"), 0]
 
     def _field(self, i: int, state: State) -> Any:
         """-dE/ds of the units of a layer, (num_samples, num_units)."""
@@ -428,17 +391,22 @@ class EnergyMachine:
         rows[i][:, columns] = xp.repeat(values.astype(rows[i].dtype), n, axis=0)
         return self.energy(State(tuple(rows))).reshape(q, n)
 
-    def _draw_units(self, i: int, state: State, beta: Any, rng: Generator, held: Any) -> Any:
+    def _draw_units(
+        self, i: int, state: State, beta: Any, rng: Generator, held: Any, *, backwards: bool = False
+    ) -> Any:
         """A layer drawn unit by unit, each given all others."""
         units = state[i].copy()
         state = state.replace(i, units)
         xp = namespace_for(units)
         row = None if beta is None else beta.reshape(-1) if hasattr(beta, "shape") else beta
-        for site in range(self._sites(i)):
+        sites = range(self._sites(i))
+        for site in reversed(sites) if backwards else sites:
             columns, values = self._choices(i, site)
             v = -self._energies_of(i, columns, values, state)
             v = v.astype("float64")
             v = v if row is None else row * v
+            # given others that forbid each of its states: a fair die, for the chain to come out
+            v = xp.where(xp.max(v, axis=0) > -math.inf, v, 0.0)
             cumulated = xp.cumsum(xp.exp(v - xp.max(v, axis=0)), axis=0)
             u = rng.uniform((state.num_samples,), "float64", device=device_of(units))
             # the last bound is left out: rounding in the sum cannot lead beyond the last state
@@ -463,7 +431,13 @@ class EnergyMachine:
         return average if mean else drawn
 
     def gibbs_sweep(
-        self, rng: Generator, state: State, *, beta: Any = None, masks: Mapping[int, Any]
+        self,
+        rng: Generator,
+        state: State,
+        *,
+        beta: Any = None,
+        masks: Mapping[int, Any],
+        backwards: bool = False,
     ) -> State:
         """One Gibbs sweep of all layers, those of even number first; see `samplers.gibbs`.
 
@@ -474,15 +448,18 @@ class EnergyMachine:
         beta : float or array (num_samples, 1), optional
         masks : dict of array of bool, or True
             Units that keep their values, by layer.
+        backwards : bool
+            Draw layers, and units one by one, in the opposite order: the sweep's time reversal.
         """
         check_beta("gibbs", beta, state.num_samples)
         numbers = range(self.num_layers)
-        for i in (*numbers[::2], *numbers[1::2]):
+        order = [*numbers[::2], *numbers[1::2]]
+        for i in reversed(order) if backwards else order:
             mask = masks.get(i)
             if mask is True:
                 continue
             if self.by == "units":
-                new = self._draw_units(i, state, beta, rng, mask)
+                new = self._draw_units(i, state, beta, rng, mask, backwards=backwards)
             else:
                 new = self._draw_layer(i, state, beta, rng)
                 if mask is not None:

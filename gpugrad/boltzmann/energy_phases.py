@@ -89,7 +89,7 @@ class EnergyPhases(GradientProvider):
 
     def __call__(self, n: int, sample_weight: Any = None) -> Mapping[str, Any]:
         model, data = self.model, self.batch[:n]
-        positive: Any = None if self.listed and self.method == "pcd" else self._positive(data)
+        positive = self.positive(data)
         negative = self._negative(positive, n)
         xp = get_array_module(data)
         count = negative.num_samples
@@ -118,10 +118,6 @@ class EnergyPhases(GradientProvider):
 
     # ---- a gradient in parts, for those who add up many (`sharded`)
 
-    def positive(self, v: Any) -> State:
-        """The positive phase of data, (n, num_visible)."""
-        return State((v,)) if self.listed and self.method == "pcd" else self._positive(v)
-
     def data_term(self, positive: State, sample_weight: Any = None) -> Mapping[str, Any]:
         """What the positive phase gives to the gradient; `sample_weight` as in a call."""
         n = positive.num_samples
@@ -141,8 +137,10 @@ class EnergyPhases(GradientProvider):
 
     # ---- the states of both phases
 
-    def _positive(self, v: Any) -> State:
-        """The data, with hidden units at their means or drawn."""
+    def positive(self, v: Any) -> State:
+        """Data, (n, num_visible), with hidden units at their means or drawn, if anybody looks."""
+        if self.listed and self.method == "pcd":
+            return State((v,))
         model = self.model
         state = model.random_state(len(v), rng=self.rng).replace(0, v)
         if model.num_layers == 1:
@@ -153,7 +151,7 @@ class EnergyPhases(GradientProvider):
             state = model.gibbs_sweep(self.rng, state, masks={0: True})
         return state
 
-    def _negative(self, positive: State | None, n: int) -> State:
+    def _negative(self, positive: State, n: int) -> State:
         start = self.state
         if self.method == "cd":
             # hidden units drawn given the data, as contrastive divergence starts

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gpugrad.backend.array_module import asnumpy, device_of, get_array_module, on, to_device
+from gpugrad.backend.array_module import asnumpy, device_of, on, to_device
 from gpugrad.backend.rng import Generator, default_generator
-from gpugrad.boltzmann.agreement import check_agreement, described
+from gpugrad.boltzmann.agreement import check_agreement, described, of_length
 from gpugrad.boltzmann.callbacks import as_callback
 from gpugrad.boltzmann.centering import first_offsets
 from gpugrad.boltzmann.communicator import (
@@ -20,6 +20,7 @@ from gpugrad.boltzmann.communicator import (
     checksums,
     shards_of,
 )
+from gpugrad.boltzmann.divergence import divergence, largest_values, limit_of
 from gpugrad.boltzmann.metrics import fair_pseudo_likelihood, training_figures
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.optimizers import SGD, Optimizer
@@ -37,7 +38,7 @@ from gpugrad.boltzmann.training_data import (
     warn_of_bits,
     warn_of_states,
 )
-from gpugrad.errors import CheckpointError, DivergenceError, ParameterError
+from gpugrad.errors import CheckpointError, NoPartitionFunctionError, ParameterError
 
 __all__ = ["Trainer", "fit"]
 
@@ -303,8 +304,9 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            A parameter is no longer finite, or beyond `largest`. The machine is left as it is then,
-            with parameters of no use: start from a new one, or from a copy or checkpoint of before.
+            A parameter is no longer finite, or beyond `largest`, or unbounded units have lost their
+            partition function. The machine is left as it is then, with parameters of no use: start
+            from a new one, or from a copy or checkpoint of before.
         DistributedError
             The ranks of a job do not train the same machine, or one of them does not answer.
         """
@@ -349,9 +351,9 @@ class Trainer:
             weight = weight / weight.sum()
         gradient = phases(n, weight)
         self.optimizer.update_(model.parameters(), gradient, self.optimizer_state, self.rate)
-        model.enforce_constraints()
         self.step += 1
         self.batch += 1
+        self._constrain()
         if self.average:
             self._average()
         if self.step % self.check_every == 0:
@@ -373,7 +375,18 @@ class Trainer:
             if self.step == last:
                 parameter[...] = mean
         if self.step == last:
+            self._constrain()
+
+    def _constrain(self) -> None:
+        try:
             self.model.enforce_constraints()
+        except NoPartitionFunctionError as error:
+            self.check_finite()  # parameters that are nan leave no partition function either
+            self._last_good = self.step - 1
+            name, peak = max(largest_values(self.model).items(), key=lambda item: item[1])
+            what = str(error).partition(": ")[2].partition(", expected")[0]
+            what = f"{what}, and parameter {name} has reached {peak:.3g}"
+            self._diverged(what, unbounded=True)
 
     def check_ranks(self) -> None:
         """Raise a DistributedError unless all ranks are about to go on in the same way."""
@@ -392,7 +405,7 @@ class Trainer:
         figures = training_figures(self.model, self.watched, self.rng)
         found = figures.get("pseudo_likelihood")
         if found is not None and not found >= 2 * fair_pseudo_likelihood(self.model):
-            name, peak = max(self._peaks().items(), key=lambda item: item[1])
+            name, peak = max(largest_values(self.model).items(), key=lambda item: item[1])
             self._diverged(
                 f"the pseudo-likelihood is {found:.4g} nats, worse than that of a fair coin for "
                 f"each unit, and parameter {name} has reached {peak:.3g}"
@@ -418,41 +431,23 @@ class Trainer:
 
     def check_finite(self) -> None:
         """Raise a DivergenceError if a parameter is not finite or beyond `largest`."""
-        for name, peak in self._peaks().items():
-            if not peak <= self._limit(name) or peak == math.inf:
+        for name, peak in largest_values(self.model).items():
+            if not peak <= limit_of(self.model, name, self.largest) or peak == math.inf:
                 what = f"is {peak}"
                 if math.isfinite(peak):
                     what = f"has reached {peak:.3g} (limit: |parameter| > {self.largest:g})"
                 self._diverged(f"parameter {name} {what}")
         self._last_good = self.step
 
-    def _limit(self, name: str) -> float:
-        group, _, rest = name.partition(".")
-        if group != "layers" or not rest.endswith(".loc"):
-            return self.largest
-        unbounded = self.model.layers[int(rest.split(".")[0])].growth != "bounded"
-        return math.inf if unbounded else self.largest
-
-    def _peaks(self) -> dict[str, float]:
-        """Largest absolute value of each parameter; waits for the device, once."""
-        parameters = self.model.parameters()
-        with on(self.model.device):
-            xp = get_array_module(next(iter(parameters.values())))
-            peaks = [xp.max(xp.abs(p)).astype("float64") for p in parameters.values()]
-            return dict(zip(parameters, asnumpy(xp.stack(peaks)).tolist(), strict=True))
-
-    def _diverged(self, what: str) -> NoReturn:
-        if self.step == 0:
-            raise DivergenceError(
-                f"fit: {what} at step 0: the machine's starting parameters are not fit or too "
-                f"large, expected finite ones of at most {self.largest:g}: start from a new machine"
-            )
-        # a schedule may have lowered the rate since; what a caller sets is the first one
-        start = float(self.schedule(0.0, float(self.epochs)))
-        advice = "of about 0.05" if start > 0.05 else f"below {start:g}"
-        raise DivergenceError(
-            f"fit: {what} at step {self.step} (all was well at step {self._last_good}; "
-            f"{self.model.dtype}), expected finite values: take a learning rate {advice}"
+    def _diverged(self, what: str, *, unbounded: bool = False) -> NoReturn:
+        raise divergence(
+            what,
+            self.model,
+            step=self.step,
+            last_good=self._last_good,
+            rate=float(self.schedule(0.0, float(self.epochs))),
+            largest=self.largest,
+            unbounded=unbounded,
         )
 
     # ---- what a checkpoint holds
@@ -511,12 +506,17 @@ class Trainer:
     def load_state_dict(self, arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Take over a state that `state_dict` gave, perhaps in another process.
 
+        All settings have to agree, but for more `epochs` where these change none of the steps so
+        far: with a constant or stepwise rate, and no `average_epochs`.
+
         Raises
         ------
         CheckpointError
             The state belongs to other data, another machine or other settings; nothing is changed.
         """
-        sizes = check_agreement("fit", metadata.get("settings", {}), self.settings())
+        mine = self.settings()
+        theirs = of_length(metadata.get("settings", {}), mine, self.schedule)
+        sizes = check_agreement("fit", theirs, mine)
         own = self._arrays()
         for name, array in own.items():
             if name not in arrays or tuple(arrays[name].shape) != tuple(array.shape):

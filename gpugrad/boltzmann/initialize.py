@@ -92,7 +92,7 @@ def initialize(
                 layer.reset_params()
             for weights in model.weights:
                 _draw(weights, generator, scheme, scale)
-            model.enforce_constraints()
+            model.enforce_constraints(function="initialize")
         except BaseException:
             visible.sample_size, visible._moment = before
             for name, parameter in model.parameters().items():

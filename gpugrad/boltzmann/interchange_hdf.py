@@ -16,6 +16,7 @@ import numpy as np
 
 from gpugrad.atomic_file import write_atomically
 from gpugrad.backend.array_module import asnumpy
+from gpugrad.boltzmann.datasets import h5py_for
 from gpugrad.boltzmann.interchange_layers import assemble, on_host, reading, refuse_units
 from gpugrad.boltzmann.layers import PottsLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
@@ -23,16 +24,6 @@ from gpugrad.boltzmann.state import check_data, positive_int
 from gpugrad.errors import MissingExtraError, ModelFileError, ParameterError
 
 __all__ = ["holds_rbms", "read_paysage", "read_rbms", "write_paysage", "write_rbms"]
-
-
-def _h5py(function: str) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError(
-            f'{function}: needs the package h5py: pip install "gpugrad[train]"'
-        ) from error
-    return h5py
 
 
 # ---- rbms
@@ -56,7 +47,7 @@ RBMS_DEFAULTS = {
 
 def holds_rbms(path: Any) -> bool:
     """Whether an HDF5 file is one of `rbms`."""
-    with _h5py("format_of").File(path, "r") as file:
+    with h5py_for("format_of").File(path, "r") as file:
         return "model_type" in file
 
 
@@ -90,7 +81,7 @@ def read_rbms(
         h5py is not installed.
     """
     with reading("read_rbms", path, "an archive of rbms"):
-        with _h5py("read_rbms").File(path, "r") as file:
+        with h5py_for("read_rbms").File(path, "r") as file:
             kind = file["model_type"][()].decode()
             saved = sorted(int(n.removeprefix("update_")) for n in file if n.startswith("update_"))
             if update is None:
@@ -144,7 +135,7 @@ def write_rbms(
     Raises
     ------
     ParameterError
-        Another machine, which the message tells by its layer.
+        Another machine, which the message tells by its layer; a setting that HDF5 cannot hold.
     DataError
         Chains that are no states of the machine.
     MissingExtraError
@@ -173,7 +164,7 @@ def write_rbms(
             chains = visible.labels(chains).astype(model.dtype)
         chains = asnumpy(chains)
     content = io.BytesIO()
-    with _h5py("write_rbms").File(content, "w") as file:
+    with h5py_for("write_rbms").File(content, "w") as file:
         file["model_type"] = RBMS_TYPES[visible.layer_type]
         group = file.create_group(f"update_{update}")
         group["time"] = 0.0
@@ -190,7 +181,13 @@ def write_rbms(
                 "num_chains": chains.shape[0],
             }
             for name, value in (RBMS_DEFAULTS | dict(settings or {}) | sizes).items():
-                file[f"hyperparameters/{name}"] = value
+                try:
+                    file[f"hyperparameters/{name}"] = value
+                except (TypeError, ValueError) as error:
+                    raise ParameterError(
+                        f"write_rbms: settings has {name} {value!r}, expected what HDF5 holds: a "
+                        "number, text, or an array of numbers"
+                    ) from error
     write_atomically(path, content.getvalue())
 
 
@@ -247,7 +244,7 @@ def read_paysage(
     distributions are those of the machine that is read.
     """
     with reading("read_paysage", path, "a machine of paysage in HDF5"):
-        with _h5py("read_paysage").File(path, "r") as file:
+        with h5py_for("read_paysage").File(path, "r") as file:
             arrays = _paysage_arrays(path, file)
             config = _plain(file["model"].attrs.get("config")) if "model" in file else None
         if not any(name.startswith("layers.") for name in arrays):

@@ -347,7 +347,7 @@ def fit_labels(
                 if discriminative > 0:
                     _add(gradient, _posterior_gradient(model, v[rows], y[rows]), discriminative)
                 rule.update_(model.parameters(), gradient, memory, learning_rate)
-                model.enforce_constraints()
+                model.enforce_constraints(function="fit_labels")
             log_p = class_log_probabilities(model, v[known])
             history.append(-float(xp.mean(log_p[xp.arange(len(known)), y[known]])))
             check_finite("fit_labels", model.parameters(), f"after epoch {len(history)}")

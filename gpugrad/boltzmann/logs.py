@@ -126,11 +126,23 @@ class SingularValues(Callback):
     every : int
         Epochs between two records. Each waits for the device and computes on the host: 0.1 s for
         784x500.
+
+    Raises
+    ------
+    ParameterError
+        A setting out of range; when training starts, a machine without weight matrices.
     """
 
     def __init__(self, largest: int = 16, *, every: int = 1) -> None:
         self.largest = positive_int("SingularValues", "largest", largest)
         self.every = positive_int("SingularValues", "every", every)
+
+    def start(self, trainer: "Trainer") -> None:
+        if not getattr(trainer.model, "weights", None):
+            raise ParameterError(
+                f"SingularValues: {trainer.model!r} has no weight matrix, expected a "
+                "BoltzmannMachine of two or more layers"
+            )
 
     def epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
         if record["epoch"] % self.every:

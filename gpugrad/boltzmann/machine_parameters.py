@@ -163,8 +163,13 @@ class MachineParameters:
             lateral.parameter_step(deltas.lateral[i])
         self.enforce_constraints()
 
-    def enforce_constraints(self) -> None:
+    def enforce_constraints(self, *, function: str = "enforce_constraints") -> None:
         """Apply every constraint of every layer and coupling.
+
+        Parameters
+        ----------
+        function : str
+            The name that the message carries.
 
         Raises
         ------
@@ -175,7 +180,7 @@ class MachineParameters:
         """
         for _, part in self.parts():
             part.enforce_constraints()
-        self._check("enforce_constraints")
+        self._check(function)
 
     def get_penalties(self) -> dict[str, float]:
         """Values of all penalties, named as the parameters they are on; waits for the device."""

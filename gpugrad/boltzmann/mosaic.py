@@ -19,8 +19,17 @@ __all__ = ["filters_of", "image_shape", "mosaic", "png", "rows_of", "signed_colo
 RED, BLUE, GAP = (178, 24, 43), (33, 102, 172), (85, 85, 85)
 
 
-def image_shape(n_units: int, shape: tuple[int, int] | None = None) -> tuple[int, int]:
+def image_shape(
+    n_units: int, shape: tuple[int, int] | None = None, *, function: str = "image_shape"
+) -> tuple[int, int]:
     """Rows and columns in which units are drawn: as given, a square, or the nearest rectangle.
+
+    Parameters
+    ----------
+    n_units : int
+    shape : tuple of int, optional
+    function : str
+        The name that messages carry.
 
     Raises
     ------
@@ -32,11 +41,11 @@ def image_shape(n_units: int, shape: tuple[int, int] | None = None) -> tuple[int
             rows, columns = (int(n) for n in shape)
         except (TypeError, ValueError):
             raise ParameterError(
-                f"image_shape: shape is {shape!r}, expected (rows, columns)"
+                f"{function}: shape is {shape!r}, expected (rows, columns)"
             ) from None
         if rows < 1 or rows * columns != n_units:
             raise ParameterError(
-                f"image_shape: {rows}x{columns} for {n_units} units, expected {n_units} pixels"
+                f"{function}: shape {rows}x{columns} for {n_units} units, expected {n_units} pixels"
             )
         return rows, columns
     rows = next(r for r in range(math.isqrt(n_units), 0, -1) if n_units % r == 0)
@@ -118,7 +127,7 @@ def filters_of(
     """
     if not isinstance(source, BoltzmannMachine):
         given = rows_of(function, "weights", source)
-        return given.T, image_shape(given.shape[0], shape), "weights of {} units"
+        return given.T, image_shape(given.shape[0], shape, function=function), "weights of {} units"
     if source.weights and layer not in range(1, source.num_layers):
         raise ParameterError(
             f"{function}: layer is {layer!r}, expected a hidden layer, 1 ... "
@@ -131,7 +140,7 @@ def filters_of(
         # columns run over the states of a site first
         W = W.reshape(-1, states, W.shape[1]).swapaxes(0, 1).reshape(W.shape)
         shape = (states, W.shape[0] // states)
-    return W.T, image_shape(W.shape[0], shape), title
+    return W.T, image_shape(W.shape[0], shape, function=function), title
 
 
 def _couplings(model: BoltzmannMachine, layer: int) -> tuple[Any, str]:

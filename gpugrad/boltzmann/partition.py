@@ -12,6 +12,8 @@ others are summed out),
     reverse_ais  v_K drawn from the machine, k = K ... 1     log Z ~ -log mean exp(-D) errs high
     raise_       v_K a test sample, k = K ... 1              log Z ~ mean D            errs high
 
+Of an `EnergyMachine` v are the states of all layers and F is E; its base has independent units.
+
 An estimate of log Z that errs low makes the likelihood look better than it is (optimistic), one
 that errs high makes it look worse (conservative): quote both.
 
@@ -35,6 +37,7 @@ from gpugrad.backend.array_module import on, to_device
 from gpugrad.backend.blas_threads import one_blas_thread
 from gpugrad.backend.host_threads import over_spans
 from gpugrad.backend.rng import Generator, default_generator
+from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.communicator import (
     Communicator,
     Serial,
@@ -44,7 +47,10 @@ from gpugrad.boltzmann.communicator import (
     own_shards,
     shards_of,
 )
+from gpugrad.boltzmann.energy_machine import EnergyMachine
+from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
+from gpugrad.boltzmann.partition_energy import check_energies, hidden_given, path_of
 from gpugrad.boltzmann.partition_exact import (
     MAX_ENUMERATED,
     exact_log_partition,
@@ -56,8 +62,15 @@ from gpugrad.boltzmann.partition_likelihood import (
     log_likelihood,
     log_likelihoods,
 )
-from gpugrad.boltzmann.partition_path import AnnealingPath, Progress, kept_layers
-from gpugrad.boltzmann.state import State, check_data, check_rng, positive_int
+from gpugrad.boltzmann.partition_path import Progress, kept_layers
+from gpugrad.boltzmann.state import (
+    State,
+    check_data,
+    check_rng,
+    is_state,
+    namespace_for,
+    positive_int,
+)
 from gpugrad.errors import DataError, DivergenceError, ParameterError
 
 __all__ = [
@@ -74,6 +87,8 @@ __all__ = [
     "reverse_ais",
     "temperatures",
 ]
+
+Machine = BoltzmannMachine | EnergyMachine
 
 GROUP = {"cpu": 256, "cuda": 4096}
 """Chains that are annealed at a time, which bounds the memory. Each group has a stream of random
@@ -149,39 +164,48 @@ def _check_betas(function: str, n_temperatures: int, betas: Sequence[float] | No
 
 def _annealed(
     function: str,
-    model: BoltzmannMachine,
+    model: Machine,
     rng: Generator | None,
     n_temperatures: int,
     betas: Sequence[float] | None,
     base_data: Any,
     n_chains: int,
     progress: Progress | None,
-    start: Callable[[BoltzmannMachine, slice, Generator], list[Any]] | None,
+    start: Callable[[Any, slice, Generator], list[Any]] | None,
+    samples: Sequence[Any],
     shards: int | None,
     communicator: Communicator | None,
 ) -> tuple[np.ndarray, int]:
     """D of every chain and the number of temperatures.
 
-    `start` gives the states of the kept layers that some chains go down from; without it they go up
-    from the base machine.
+    `start` gives the states of the kept layers that some chains go down from, made of the samples;
+    without it they go up from the base machine.
     """
     shards = shards_of(function, shards, communicator)
-    check_boltzmann(function, model)
+    _check_machine(function, model)
     if positive_int(function, "n_chains", n_chains) < 2:
         raise ParameterError(f"{function}: 1 chain, expected at least 2, which an error needs")
     path_betas = _check_betas(function, n_temperatures, betas)
     generator = default_generator() if rng is None else check_rng(function, rng)
-    if communicator is not None and communicator.size > 1:
-        mine = {"chains": n_chains, "betas": path_betas, "rng": generator.state}
-        check_ranks(communicator, function, {**mine, "parameters": checksums(model.parameters())})
+    link: Communicator = Serial() if communicator is None else communicator
+    if base_data is not None:
+        base_data = check_data(model, base_data, function=function)
+    if link.size > 1:
+        mine = {
+            "chains": n_chains,
+            "betas": path_betas,
+            "rng": generator.state,
+            "parameters": checksums(model.parameters()),
+            "data": None if base_data is None else checksum(base_data),
+            "samples": [checksum(units) for units in samples],
+        }
+        check_ranks(link, function, mine)
     if model.dtype.itemsize < 4:
         # thousands of small differences of free energies add up: half precision would lose nats
         model = model.copy(dtype="float32")
-    groups, own = _groups(n_chains, GROUP[model.device.kind], shards, communicator or Serial())
+    groups, own = _groups(n_chains, GROUP[model.device.kind], shards or 1, link)
     with on(model.device):
-        if base_data is not None:
-            base_data = check_data(model, base_data, function=function)
-        path = AnnealingPath(model, base_data, generator)
+        path = path_of(function, model, base_data, generator, up=start is None)
     streams = generator.spawn(len(groups))
     found: dict[int, Any] = {}
     watch = _Watch(progress, len(own))
@@ -199,32 +223,48 @@ def _annealed(
                     kept, path_betas, streams[k], up=start is None, progress=watch.of_group()
                 )
 
-    if model.device.kind == "cpu":
+    # a user's function is called from one thread
+    if model.device.kind == "cpu" and not isinstance(model, EnergyMachine):
         with one_blas_thread():
             over_spans(run, len(own), values_each=n_chains * model.layers[0].num_units)
     else:
         run(0, len(own))
-    if communicator is not None:
-        found = {k: d for of_rank in communicator.exchange(found) for k, d in of_rank.items()}
+    found = {k: d for of_rank in link.exchange(found) for k, d in of_rank.items()}
     d = np.concatenate([found[k] for k in range(len(groups))])
-    if not np.all(np.isfinite(d)):
-        raise DivergenceError(
-            f"{function}: {int(np.sum(~np.isfinite(d)))} of {d.size} chains have weights that are "
-            "not finite; are the machine's parameters?"
-        )
+    _check_weights(function, model, d, up=start is None)
     return d, len(path_betas) - 1
 
 
+def _check_machine(function: str, model: Any) -> None:
+    if not isinstance(model, EnergyMachine):
+        check_boltzmann(function, model)
+
+
+def _check_weights(function: str, model: Machine, d: np.ndarray, *, up: bool) -> None:
+    """Raise unless the log-weights are finite; an energy of one's own may forbid some chains."""
+    broken = ~np.isfinite(d)
+    if up and isinstance(model, EnergyMachine):
+        broken &= d != -math.inf
+    if broken.any():
+        raise DivergenceError(
+            f"{function}: {int(np.sum(broken))} of {d.size} chains have weights that are not "
+            "finite; are the machine's parameters?"
+        )
+    if np.all(d == -math.inf):
+        raise DivergenceError(
+            f"{function}: all {d.size} chains start in states that the energy forbids, expected "
+            "more chains, or data for the base machine that can occur"
+        )
+
+
 def _groups(
-    n_chains: int, size: int, shards: int | None, communicator: Communicator
+    n_chains: int, size: int, shards: int, communicator: Communicator
 ) -> tuple[list[slice], list[int]]:
     """Groups of at most so many chains, each within a shard, and which of them are this rank's."""
-    count = shards or 1
-    parts = cut(n_chains, count)
-    mine = own_shards(count, communicator.rank, communicator.size)
+    mine = own_shards(shards, communicator.rank, communicator.size)
     groups: list[slice] = []
     own: list[int] = []
-    for shard, part in enumerate(parts):
+    for shard, part in enumerate(cut(n_chains, shards)):
         for first in range(part.start, part.stop, size):
             if shard in mine:
                 own.append(len(groups))
@@ -280,7 +320,7 @@ def _log_mean(log_weights: np.ndarray) -> tuple[float, float]:
 
 
 def ais(
-    model: BoltzmannMachine,
+    model: Machine,
     rng: Generator | None = None,
     *,
     n_temperatures: int = 10_000,
@@ -297,8 +337,9 @@ def ais(
 
     Parameters
     ----------
-    model : BoltzmannMachine
-        Of any units, layers and lateral couplings.
+    model : BoltzmannMachine or EnergyMachine
+        Of any units, layers and lateral couplings; of any energy of units of finitely many states,
+        inf for states that cannot occur among them. Chains that start in one have weight 0.
     rng : Generator, optional
     n_temperatures : int
         Transitions, evenly spaced in beta.
@@ -307,7 +348,8 @@ def ais(
         host, 4,096 on a GPU), each with a stream of random numbers of its own.
     data : array (num_samples, num_visible), optional
         The base machine is fitted to these (training) data; without data, to short chains of the
-        machine itself.
+        machine itself. That of an `EnergyMachine` has fair units; with data, visible Bernoulli,
+        Ising and Potts units with the means of these.
     betas : sequence of float, optional
         Inverse temperatures, rising from 0 to 1, in place of n_temperatures even ones.
     progress : callable, optional
@@ -341,13 +383,13 @@ def ais(
     True
     """
     how = (n_temperatures, betas, data, n_chains, progress)
-    d, n = _annealed("ais", model, rng, *how, None, shards, communicator)
+    d, n = _annealed("ais", model, rng, *how, None, (), shards, communicator)
     log_z, error = _log_mean(d)
     return Estimate(log_z, error, _effective_size(d), d.size, n, "ais", d)
 
 
 def raise_(
-    model: BoltzmannMachine,
+    model: Machine,
     samples: Any,
     rng: Generator | None = None,
     *,
@@ -367,12 +409,14 @@ def raise_(
 
     Of a deep machine the upper layers that the chains hold are drawn from the mean-field
     distribution q given v. Then -F(v, h) - log q(h) - D is the bound, and with log_z = mean D so is
-    the mean of `likelihood_bounds`.
+    the mean of `likelihood_bounds`. Hidden units of an `EnergyMachine` are drawn exactly given v,
+    by listing their states.
 
     Parameters
     ----------
-    model : BoltzmannMachine
-        Of any units, layers and lateral couplings.
+    model : BoltzmannMachine or EnergyMachine
+        Of any units, layers and lateral couplings; of any finite energy, with at most 2^20 hidden
+        states.
     samples : array (n_chains, num_visible)
         Test samples, one chain each; states of the units, no grey values.
     rng, n_temperatures, data, betas, progress, shards, communicator
@@ -382,21 +426,30 @@ def raise_(
     -------
     Estimate
         `ess` is that of the weights exp(-D).
+
+    Raises
+    ------
+    ParameterError
+        More than 2^20 hidden states of an `EnergyMachine`, or one that forbids states.
+    DataError
+        Samples of another shape, or that are not states or cannot occur.
     """
-    check_boltzmann("raise_", model)
+    _check_machine("raise_", model)
     v = check_data(model, samples, function="raise_", support=True)
 
-    def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:
+    def start(machine: Machine, group: slice, stream: Generator) -> list[Any]:
         return _given_data(machine, v[group].astype(machine.dtype), stream)
 
     how = (n_temperatures, betas, data, v.shape[0], progress)
-    d, n = _annealed("raise_", model, rng, *how, start, shards, communicator)
+    d, n = _annealed("raise_", model, rng, *how, start, [v], shards, communicator)
     error = float(np.std(d, ddof=1)) / math.sqrt(d.size)
     return Estimate(float(np.mean(d)), error, _effective_size(-d), d.size, n, "raise", d)
 
 
-def _given_data(model: BoltzmannMachine, v: Any, rng: Generator) -> list[Any]:
+def _given_data(model: Machine, v: Any, rng: Generator) -> list[Any]:
     """States of the kept layers: the data, and hidden ones drawn by mean field given them."""
+    if isinstance(model, EnergyMachine):
+        return hidden_given("raise_", model, v, rng)
     hidden = kept_layers(model)[1:]
     if not hidden:
         return [v]
@@ -405,7 +458,7 @@ def _given_data(model: BoltzmannMachine, v: Any, rng: Generator) -> list[Any]:
 
 
 def reverse_ais(
-    model: BoltzmannMachine,
+    model: Machine,
     samples: Any,
     rng: Generator | None = None,
     *,
@@ -424,11 +477,11 @@ def reverse_ais(
 
     Parameters
     ----------
-    model : BoltzmannMachine
-        Of any units, layers and lateral couplings.
+    model : BoltzmannMachine or EnergyMachine
+        Of any units, layers and lateral couplings; of any finite energy.
     samples : array (n_chains, num_visible) or State
         States drawn from the machine. Visible ones are enough for a machine of two layers, or one;
-        a deep machine needs all layers.
+        a deep machine needs all layers, and so does an `EnergyMachine` of more than one.
     rng, n_temperatures, data, betas, progress, shards, communicator
         As in `ais`.
 
@@ -438,24 +491,30 @@ def reverse_ais(
 
     Raises
     ------
+    ParameterError
+        An `EnergyMachine` that forbids states.
     DataError
-        Samples of another shape, or without the layers that are needed.
+        Samples of another shape, without the layers that are needed, that are not states or cannot
+        occur.
     """
-    check_boltzmann("reverse_ais", model)
+    _check_machine("reverse_ais", model)
     states = _check_samples(model, samples)
+    if isinstance(model, EnergyMachine):
+        with on(model.device):
+            check_energies("reverse_ais", model.energy(State(tuple(states))))
 
-    def start(machine: BoltzmannMachine, group: slice, stream: Generator) -> list[Any]:
+    def start(machine: Machine, group: slice, stream: Generator) -> list[Any]:
         return [units[group].astype(machine.dtype) for units in states]
 
     how = (n_temperatures, betas, data, states[0].shape[0], progress)
-    d, n = _annealed("reverse_ais", model, rng, *how, start, shards, communicator)
+    d, n = _annealed("reverse_ais", model, rng, *how, start, states, shards, communicator)
     log_inverse, error = _log_mean(-d)
     return Estimate(-log_inverse, error, _effective_size(-d), d.size, n, "reverse_ais", d)
 
 
-def _check_samples(model: BoltzmannMachine, samples: Any) -> list[Any]:
+def _check_samples(model: Machine, samples: Any) -> list[Any]:
     """The kept layers of samples of the machine."""
-    kept = kept_layers(model)
+    kept = list(range(model.num_layers)) if isinstance(model, EnergyMachine) else kept_layers(model)
     if not isinstance(samples, State):
         if len(kept) > 1:
             raise DataError(
@@ -468,4 +527,17 @@ def _check_samples(model: BoltzmannMachine, samples: Any) -> list[Any]:
     if shapes != expected:
         raise DataError(f"reverse_ais: samples have shapes {shapes}, expected {expected}")
     check_data(model, samples.visible, function="reverse_ais", support=True)
-    return [to_device(samples[i], model.device) for i in kept]
+    states = [to_device(samples[i], model.device) for i in kept]
+    for i, units in zip(kept, states, strict=True):
+        _check_states(model.layers[i], i, units)
+    return states
+
+
+def _check_states(layer: UnitLayer, i: int, units: Any) -> None:
+    """Raise for values between the states: means, as a Gibbs step gives them in `info.expected`."""
+    xp = namespace_for(units)
+    if layer.support and not bool(xp.all(is_state(xp, units, layer.support))):
+        raise DataError(
+            f"reverse_ais: layer {i} of the samples has values that are no states of "
+            f"{layer.layer_type} units, expected {' and '.join(f'{s:g}' for s in layer.support)}"
+        )

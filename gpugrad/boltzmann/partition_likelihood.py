@@ -1,14 +1,14 @@
 """The log-likelihood of data, given log Z: exact, or bounded from below for deep machines."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpugrad.backend.array_module import asnumpy, on
+from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.model import BoltzmannMachine, check_boltzmann
-from gpugrad.boltzmann.state import State, check_data, positive_int
+from gpugrad.boltzmann.state import State, check_data, log_z_number, positive_int
 from gpugrad.errors import ParameterError
 
 __all__ = [
@@ -32,15 +32,16 @@ def has_marginal(model: BoltzmannMachine) -> bool:
     return model.num_layers == 1 or (model.num_layers == 2 and 1 not in model.lateral)
 
 
-def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarray:
+def log_likelihoods(model: BoltzmannMachine | EnergyMachine, data: Any, log_z: Any) -> np.ndarray:
     """log p(v) = -F(v) - log Z of each sample, in nats, as float64 on the host.
 
     Of continuous units it is a density.
 
     Parameters
     ----------
-    model : BoltzmannMachine
-        Of one or two layers; no lateral couplings among hidden units.
+    model : BoltzmannMachine or EnergyMachine
+        Of one or two layers; no lateral couplings among hidden units. An `EnergyMachine` has at
+        most 2^20 hidden states.
     data : array (num_samples, num_visible)
         States of the units; grey values have no probability.
     log_z : float or Estimate
@@ -56,6 +57,8 @@ def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarra
     DataError
         Wrong width, NaN, or values that are not states of the units.
     """
+    if isinstance(model, EnergyMachine):
+        return model.log_likelihoods(data, log_z_number("log_likelihood", log_z))
     check_boltzmann("log_likelihood", model)
     if not has_marginal(model):
         raise ParameterError(
@@ -67,10 +70,10 @@ def log_likelihoods(model: BoltzmannMachine, data: Any, log_z: Any) -> np.ndarra
     free_energies = _by_blocks(
         "log_likelihood", model, data, lambda machine, v: machine.marginal_free_energy(v)
     )
-    return -free_energies - _number(log_z)
+    return -free_energies - log_z_number("log_likelihood", log_z)
 
 
-def log_likelihood(model: BoltzmannMachine, data: Any, log_z: Any) -> float:
+def log_likelihood(model: BoltzmannMachine | EnergyMachine, data: Any, log_z: Any) -> float:
     """Mean log-likelihood of data in nats a sample; takes what `log_likelihoods` takes."""
     return float(np.mean(log_likelihoods(model, data, log_z)))
 
@@ -118,16 +121,9 @@ def likelihood_bounds(
         state = machine.mean_field(v, tolerance=0, max_steps=max_steps)
         return machine.variational_bound(State(state.units))
 
-    return _by_blocks("likelihood_bounds", model, data, bound) - _number(log_z)
-
-
-def _number(log_z: Any) -> float:
-    value = getattr(log_z, "log_z", log_z)
-    if not isinstance(value, int | float | np.floating):
-        raise ParameterError(f"log_likelihood: log_z is {log_z!r}, expected a number or Estimate")
-    if not math.isfinite(value):
-        raise ParameterError(f"log_likelihood: log_z is {value}, expected a finite number")
-    return float(value)
+    return _by_blocks("likelihood_bounds", model, data, bound) - log_z_number(
+        "log_likelihood", log_z
+    )
 
 
 def _by_blocks(

@@ -38,7 +38,7 @@ from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.spin_sums import spin_growth
 from gpugrad.boltzmann.state import State, namespace_for, product_of
 
-__all__ = ["AnnealingPath", "Progress", "kept_layers"]
+__all__ = ["AnnealingPath", "Progress", "fitted_params", "kept_layers"]
 
 Progress = Callable[[int, int], None]
 
@@ -86,6 +86,14 @@ def _with_params(layer: Any, params: Any) -> Any:
     twin = copy.copy(layer)
     twin.params = params
     return twin
+
+
+def fitted_params(layer: Any, states: Any) -> Any:
+    """Parameters of such a layer without neighbours, fitted to these states; it stays as it is."""
+    twin = _with_params(layer, type(layer.params)(*(p.copy() for p in layer.params)))
+    twin.sample_size, twin._moment = 0, None
+    twin.online_param_update(states)
+    return twin.params
 
 
 def _part(params: Any, block: Any) -> Any:
@@ -178,10 +186,7 @@ class AnnealingPath:
             return layer.params
         if i > 0 and layer.growth == "bounded":
             return layer.params._replace(loc=self.ns.zeros_like(layer.params.loc))
-        twin = _with_params(layer, type(layer.params)(*(p.copy() for p in layer.params)))
-        twin.sample_size, twin._moment = 0, None
-        twin.online_param_update(states)
-        return twin.params
+        return fitted_params(layer, states)
 
     def _free_log_z(self, i: int) -> float:
         params = float64_params(self.base[i])

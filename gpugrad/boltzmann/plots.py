@@ -230,7 +230,7 @@ def receptive_fields(
     v = check_data(model, data, function="receptive_fields")
     if v.shape[0] < 2:
         raise DataError("receptive_fields: data is one sample, expected two or more")
-    shape = image_shape(model.layers[0].num_units, shape)
+    shape = image_shape(model.layers[0].num_units, shape, function="receptive_fields")
     with on(model.device):
         exact = model.num_layers == 2 and 1 not in model.lateral
         h = (model.data_state(v) if exact else model.mean_field(v))[layer]
@@ -280,7 +280,7 @@ def samples(
     values = rows_of("samples", "visible", visible)
     if len(limits) != 2:
         raise ParameterError(f"samples: limits is {limits!r}, expected the two values (low, high)")
-    shape = image_shape(values.shape[1], shape)
+    shape = image_shape(values.shape[1], shape, function="samples")
     canvas = mosaic(values, shape, _columns(len(values)))
     ends = np.quantile(values, (0.005, 0.995)).tolist()
     low, high = (x if math.isfinite(x) else end for x, end in zip(limits, ends, strict=True))
@@ -332,7 +332,7 @@ def magnetizations(
         title += f"\nfree energy {energy.min():.2f}"
         title += f" to {energy.max():.2f}" if len(values) > 1 else ""
     low = -1.0 if values.min() < 0 else 0.0
-    shape = image_shape(values.shape[1], shape)
+    shape = image_shape(values.shape[1], shape, function="magnetizations")
     canvas = mosaic(values, shape, _columns(len(values)))
     how: dict[str, Any] = {"cmap": "gray_r", "vmin": low, "vmax": 1.0}
     return _show_mosaic("magnetizations", ax, canvas, background="#d8d8d8", title=title, **how).axes

@@ -171,7 +171,7 @@ def compose(model: BoltzmannMachine, parts: list[Module]) -> None:
                 key = f"layers.{j}.{name}"
                 new[key] = 0.5 * (new[key] + array) if key in new else array
     model.set_parameters(new)
-    model.enforce_constraints()
+    model.enforce_constraints(function="pretrain")
 
 
 def _copy(layer: UnitLayer) -> UnitLayer:

@@ -35,6 +35,8 @@ class Schedule:
 
     rate: float
     name: ClassVar[str] = ""
+    any_length: ClassVar[bool] = False
+    """Whether the rate depends on the position alone, so that training may go on for longer."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -58,6 +60,7 @@ class Constant(Schedule):
     """The same rate throughout."""
 
     name: ClassVar[str] = "constant"
+    any_length: ClassVar[bool] = True
 
     def __call__(self, position: float, length: float) -> float:
         return self.rate
@@ -124,6 +127,7 @@ class Step(Schedule):
     factor: float = 0.5
     every: float = 10.0
     name: ClassVar[str] = "step"
+    any_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,7 +23,7 @@ import numpy as np
 
 from gpugrad.backend.array_module import get_array_module, to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.datasets import HDF5_MAGIC, NPY_MAGIC
+from gpugrad.boltzmann.datasets import HDF5_MAGIC, NPY_MAGIC, h5py_for, refuse_objects
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.state import positive_int
 from gpugrad.boltzmann.training_data import WATCHED_SAMPLES, check_block
@@ -111,6 +111,8 @@ def open_stream(path: Any, *, key: str | None = None, **settings: Any) -> Stream
     ------
     DataError
         No such file, one of another kind, or no such data set.
+    MissingExtraError
+        An HDF5 file, and h5py is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,15 +125,11 @@ def open_stream(path: Any, *, key: str | None = None, **settings: Any) -> Stream
         except (ValueError, OSError, EOFError) as error:
             if isinstance(error, DataError | ParameterError):
                 raise
+            refuse_objects("open_stream", path, error)
             raise DataError(f"open_stream: {path} is damaged ({error})") from error
     if head != HDF5_MAGIC:
         raise DataError(f"open_stream: {path} is neither HDF5 nor NPY")
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(
-            f'open_stream: {path} is HDF5; reading it needs h5py (pip install "gpugrad[train]")'
-        ) from error
+    h5py = h5py_for(f"open_stream: {path}")
     try:
         opened = h5py.File(path, "r")
     except OSError as error:

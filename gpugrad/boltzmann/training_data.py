@@ -12,7 +12,8 @@ what was drawn for it, from epoch to epoch, and moves on by k sweeps of Gibbs sa
 observed units clamped before it enters a gradient: the positive phase has persistent chains as the
 negative one has. That is exact in the limit of a small rate, as persistent contrastive divergence
 is; leaving missing units out of the machine, or setting them to their mean, is not. A machine of
-two layers needs nothing but the drawn values; a deeper one keeps its hidden units too.
+two layers needs nothing but the drawn values; a deeper one, or one of a user's own energy, keeps
+its hidden units too.
 
 References
 ----------
@@ -30,6 +31,7 @@ import numpy as np
 from gpugrad.backend.array_module import asnumpy, get_array_module, to_device
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann.agreement import checksum
+from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State, check_data, namespace_for
@@ -56,7 +58,7 @@ class Samples:
 
     Parameters
     ----------
-    model : BoltzmannMachine
+    model : BoltzmannMachine or EnergyMachine
     data : array (num_samples, num_visible)
         NaN is a missing value where `missing` is "impute". A host array is sent to the device.
     rng : Generator
@@ -80,7 +82,7 @@ class Samples:
 
     def __init__(
         self,
-        model: BoltzmannMachine,
+        model: BoltzmannMachine | EnergyMachine,
         data: Any,
         rng: Generator,
         *,
@@ -92,23 +94,19 @@ class Samples:
             raise ParameterError(f"fit: missing is {missing!r}, expected one of {list(MISSING)}")
         if not hasattr(data, "shape"):
             data = np.asarray(data)
-        self.model, self.rng, self.shuffle = model, rng, bool(shuffle)
+        self.model: Any = model
+        self.rng, self.shuffle = rng, bool(shuffle)
         self.k = k
         self.mask: Any = None
         self.hidden: list[Any] = []
         self._fingerprint: dict[str, Any] | None = None
-        if missing == "impute" and not isinstance(model, BoltzmannMachine):
-            raise ParameterError(
-                f"fit: missing is 'impute' for {model!r}, expected 'error': missing values are "
-                "drawn for a BoltzmannMachine only"
-            )
         if missing == "impute" and data.dtype.kind == "f" and data.ndim == 2 and data.size:
             data = self._impute(data)
-        self.values = check_block(model, data)
+        self.values = check_block(self.model, data)
         self.n_samples = self.values.shape[0]
         if self.mask is not None:
             self.mask = to_device(self.mask, model.device)
-            if model.num_layers != 2 or model.lateral:
+            if model.num_layers != 2 or model.lateral or isinstance(model, EnergyMachine):
                 self.hidden = list(model.random_state(self.n_samples, rng=rng))[1:]
         self._epoch: int | None = None
         self._order: Any = None
@@ -194,7 +192,10 @@ class Samples:
                 f"{sites.shape[2]} of them or none"
             )
         self.mask = mask
-        drawn = visible.random(tuple(data.shape), rng=self.rng)
+        if isinstance(model, EnergyMachine):  # which does not use the layer's own parameters
+            drawn = model.random_state(data.shape[0], rng=self.rng).visible
+        else:
+            drawn = visible.random(tuple(data.shape), rng=self.rng)
         xp = get_array_module(data)
         there = asnumpy(drawn) if xp is np else drawn
         return xp.where(mask, there, data)
@@ -202,7 +203,7 @@ class Samples:
     def _refresh(self, picked: Any, rows: Any) -> None:
         """Move the missing units of these samples on, given the observed ones."""
         model, rng = self.model, self.rng
-        if not self.hidden and model.num_layers == 2:
+        if not self.hidden and isinstance(model, BoltzmannMachine) and model.num_layers == 2:
             hidden = [model.conditional_sample(1, State((rows, None)), rng=rng)]
         else:
             hidden = [units[picked] for units in self.hidden]
@@ -263,7 +264,7 @@ def watched_rows(rows: Any, stride: int) -> Any:
     return rows[::stride][:WATCHED_SAMPLES]
 
 
-def check_block(model: BoltzmannMachine, data: Any) -> Any:
+def check_block(model: BoltzmannMachine | EnergyMachine, data: Any) -> Any:
     """Data on the model's device; integers and booleans that are states keep their dtype."""
     layer = model.layers[0]
     low, high = layer.data_range

@@ -11,7 +11,8 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 import gpugrad
-from gpugrad.cli.messages import for_options
+from gpugrad.cli.messages import SOURCES, for_options
+from gpugrad.cli.ranks import is_another_s_to_tell, report
 from gpugrad.errors import (
     ConvergenceError,
     DataError,
@@ -93,6 +94,15 @@ def frame(
 class _Grouped(TyperCommand):
     """A command whose help lists its options under the headings that they were given."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # of the usage: all ranks were started by the same line
+            if not isinstance(error, typer.Exit) and is_another_s_to_tell():
+                raise typer.Exit(getattr(error, "exit_code", 1)) from error
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -123,8 +133,9 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 if isinstance(error, OSError) and error.filename is not None and error.strerror:
                     message = f"{name}: {error.filename}: {error.strerror.lower()}"
                 if isinstance(error, (DataError, ModelFileError, ParameterError)):
-                    message = for_options(name, message)
-                typer.echo(f"gpugrad: error: {message}", err=True)
+                    meta = getattr(kwargs.get("context"), "meta", {})
+                    message = for_options(name, message, meta.get(SOURCES))
+                report(message)
                 raise typer.Exit(1) from error
 
         app.command(name, cls=_Grouped)(guarded)

@@ -168,12 +168,13 @@ def test_of(data: str, test: str | None) -> tuple[str, str]:
 
 
 def own_data(
-    trained: dict[str, Any], unit: str, threshold: float | None = None
+    trained: dict[str, Any], unit: str, threshold: float | None = None, *, quiet: bool = False
 ) -> tuple[str, str, Any]:
     """What a run with these settings is measured on: (name, split, samples).
 
     Its test set, or what it was trained on: without the samples of --holdout, and of those with
-    missing values the complete ones. `threshold` goes before that of the run.
+    missing values the complete ones. `threshold` goes before that of the run. How many samples are
+    left out is told, unless `quiet`: another rank tells it then.
     """
     name, split = test_of(trained["data"], trained.get("test"))
     threshold = trained.get("threshold") if threshold is None else threshold
@@ -189,7 +190,7 @@ def own_data(
         found = found[: -trained["holdout"]]
     if trained.get("missing") == "impute" and found.dtype.kind == "f":
         complete = ~np.isnan(found).any(axis=1)
-        if not complete.all():
+        if not complete.all() and not quiet:
             typer.echo(
                 f"gpugrad: warning: {(~complete).sum():,} of {len(found):,} samples have missing "
                 "values and are left out of the likelihood",

@@ -204,11 +204,13 @@ def tell(console: Console, found: dict[str, Any]) -> None:
         f"mean of {n:,} samples, {found['temperatures']:,} temperatures"
     )
     gap = high["log_likelihood"] - low["log_likelihood"]
+    # None: infinite, which explains any gap
+    errors = [math.inf if side["error"] is None else side["error"] for side in (high, low)]
     if gap > 2:
         console.print(
             f"the two sides are {gap:.1f} nats apart: take more --temperatures for a closer bracket"
         )
-    elif gap < -3 * math.hypot(high["error"] or 0.0, low["error"] or 0.0):
+    elif gap < -3 * math.hypot(*errors):
         # RAISE bounds the annealing process, which is not the machine yet
         console.print(
             f"the conservative side lies {-gap:.1f} nats above the other, so neither is near the "
@@ -265,7 +267,7 @@ def evaluate(
                 )
             unit = unit_of(machine.layers[0])
             if data is None:
-                name, _, test = own_data(trained, unit, threshold)
+                name, _, test = own_data(trained, unit, threshold, quiet=console.quiet)
             else:
                 name, split = test_of(data, None)
                 test = read(name, split=split, unit=unit, key=data_key, threshold=threshold)

@@ -45,7 +45,10 @@ def export(
     """Write a machine's parameters for another package: NumPy, paysage or rbms."""
     import_units("export", module)
     if form is None and file.suffix != ".npz":
-        raise ParameterError(f"export: --format is missing for {file}, expected {list(FORMATS)}")
+        raise ParameterError(
+            f"export: {file} tells no format, expected a name that ends in .npz, or --format "
+            f"{' or '.join(FORMATS)}"
+        )
     form = _check_format("export", form or "npz")
     _check_target("export", file, overwrite)
     machine = load_model(model_path(model), device="cpu")

@@ -1,8 +1,9 @@
 """The library's messages in the words of the command line: its settings are options there."""
 
 import re
+from collections.abc import Mapping
 
-__all__ = ["for_options"]
+__all__ = ["SOURCES", "for_options"]
 
 SAME = (
     "annealed_chains", "average_epochs", "batch_size", "betas", "beta1", "beta2", "burn_in",
@@ -49,12 +50,28 @@ HINTS = (
         "; grey values become states with --threshold 0.5",
     ),
     ("2*x - 1", "; --threshold 0.5 makes these"),
+    (": a longer run ", "; --overwrite begins anew, another --output keeps this run"),
     (": --threshold is", "; grey values 0..255 of 8-bit data are divided by 255 first"),
 )
 
 
-def for_options(command: str, message: str) -> str:
-    """'fit: n_chains is 0, ...' -> 'train: --chains is 0, ...'; other messages as they are."""
+INTERNAL = ("as_units", "format_of", "open_stream")
+"""Functions that nobody who types a command has called: messages carry the command's name."""
+
+SOURCES = "gpugrad.sources"
+"""Where the context of a command keeps from which file each setting came."""
+
+
+def for_options(command: str, message: str, sources: Mapping[str, str] | None = None) -> str:
+    """'fit: n_chains is 0, ...' -> 'train: --chains is 0, ...'; other messages as they are.
+
+    Parameters
+    ----------
+    command, message : str
+    sources : mapping of str, optional
+        The file, as a person calls it, of each setting that was not given as an option: 'train:
+        chains of recipe a.toml is 0, ...'.
+    """
     found = re.match(r"([\w.]+): (\w+) (is|are|has) ", message)
     if found is not None:
         option = OPTIONS.get(f"{found[1]}: {found[2]}", OPTIONS.get(found[2]))
@@ -66,4 +83,9 @@ def for_options(command: str, message: str) -> str:
     message = re.sub(
         r"^schedules\.get: no schedule", f"{command}: --schedule: no schedule", message
     )
+    message = re.sub(rf"^({'|'.join(INTERNAL)}): ", f"{command}: ", message)
+    found = re.match(rf"{command}: --([\w-]+)(?= is | are | has |: )", message)
+    source = (sources or {}).get(found[1].replace("-", "_")) if found is not None else None
+    if found is not None and source is not None:
+        message = f"{command}: {found[1]} of {source}{message[found.end() :]}"
     return message + "".join(hint for part, hint in HINTS if part in message)

@@ -40,7 +40,7 @@ def clamp_mask_of(text: str, n_visible: int, shape: tuple[int, int] | None) -> n
     """
     words = text.lower().replace("-", " ").split()
     if words and words[0] in HALVES and words[1:] in ([], ["half"]):
-        rows, columns = image_shape(n_visible, shape)
+        rows, columns = image_shape(n_visible, shape, function="sample")
         grid = np.zeros((rows, columns), dtype=bool)
         if words[0] in ("top", "bottom"):
             grid[: rows // 2] = True
@@ -168,7 +168,7 @@ def sample(
     machine = load_model(path, device=device)
     layer, shape, rng = machine.layers[0], parse_shape(image), Generator(seed)
     sites = pixels(machine)
-    shape = image_shape(sites, shape)
+    shape = image_shape(sites, shape, function="sample")
     mask = None
     if clamp is not None:
         held = clamp_mask_of(clamp, sites, shape)

@@ -14,7 +14,7 @@ from gpugrad.atomic_file import remove_leftovers, write_atomically
 from gpugrad.backend.array_module import on
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import datasets, schedules
-from gpugrad.boltzmann.agreement import check_agreement
+from gpugrad.boltzmann.agreement import check_agreement, checksum
 from gpugrad.boltzmann.callbacks import CheckpointWriter, JsonLines, StopOnSignal
 from gpugrad.boltzmann.checkpoint import checkpoint_info, load_checkpoint, save_model
 from gpugrad.boltzmann.communicator import Communicator, Serial, check_ranks, shards_of
@@ -44,7 +44,7 @@ from gpugrad.cli.machine import (
     sparsity_of,
     start_machine,
 )
-from gpugrad.cli.messages import for_options
+from gpugrad.cli.messages import SOURCES, for_options
 from gpugrad.cli.progress import TrainingProgress, clock
 from gpugrad.cli.ranks import one_voice
 from gpugrad.cli.settings import (
@@ -115,14 +115,19 @@ def train(
         # by name: some releases of typer bring a click of their own
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
-    settings = TrainSettings()
+    settings, sources = TrainSettings(), context.meta.setdefault(SOURCES, {})
     if recipe is not None:
-        settings = updated(settings, from_recipe(recipe), f"recipe {recipe}")
+        found = from_recipe(recipe)
+        settings = updated(settings, found, f"recipe {recipe}")
+        sources |= dict.fromkeys(found, f"recipe {recipe}")
     folder = Path(given.get("output", settings.output))
     if resume:
-        before = from_folder(folder / "settings.json")
-        settings = updated(settings, before, f"{folder}/settings.json")
+        found = from_folder(folder / "settings.json")
+        settings = updated(settings, found, f"{folder}/settings.json")
+        sources |= dict.fromkeys(found, f"{folder}/settings.json")
     settings = updated(settings, given, "train")
+    for name in given:
+        sources.pop(name, None)
     link = connect(settings.communicator, device=settings.device, timeout=settings.rank_timeout)
     with one_voice(link, f"; `gpugrad train --resume --output {folder}` goes on"):
         how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "link": link}
@@ -163,7 +168,7 @@ def build(settings: TrainSettings, link: Any = None) -> tuple[Trainer, Any]:
     rng = Generator(settings.seed)
     model = build_machine(settings, data.shape[1], place, rng)
     _check_pretraining(settings, model)
-    image_shape(pixels(model), parse_shape(settings.image_shape))
+    image_shape(pixels(model), parse_shape(settings.image_shape), function="train")
     with on(place), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)  # told below, in one line
         start_machine(model, data, rng, settings)
@@ -273,7 +278,8 @@ def _held_out(settings: TrainSettings, trainer: Trainer) -> Any:
     if isinstance(trainer.data, Stream):
         found = some_rows(trainer.data)
     else:
-        found = own_data(asdict(settings), settings.visible_units)[2]
+        quiet = trainer.communicator.rank > 0
+        found = own_data(asdict(settings), settings.visible_units, quiet=quiet)[2]
     if not len(found):
         raise DataError(
             "train: no sample is complete, expected --test or --no-evaluate: the likelihood "
@@ -310,10 +316,11 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _check_pretraining_left(trainer: Trainer, settings: TrainSettings, folder: Path) -> None:
-    """Refuse to go on with pre-training that a run with other settings has begun."""
+    """Refuse to go on with pre-training that a run with other settings or data has begun."""
     left = checkpoint_info(folder / PRETRAINING)
     mine = {
         "model": trainer.model.config(),
+        "data": checksum(check_data(trainer.model, trainer.data, function="pretrain")),
         "epochs": settings.pretrain,
         "batch_size": settings.batch_size,
         "learning_rate": settings.pretrain_rate,
@@ -370,7 +377,8 @@ def run_training(
     ranks = f" on {communicator.size} ranks" if communicator.size > 1 else ""
     console.print(
         f"{trainer.model!r} on {trainer.n_samples:,} samples of {settings.data}: "
-        f"{_method(settings)}, {trainer.epochs} epochs of {trainer.n_batches} updates{ranks}"
+        f"{_method(settings)}, {_counted(trainer.epochs, 'epoch')} of "
+        f"{_counted(trainer.n_batches, 'update')}{ranks}"
         + (f"; going on at step {trainer.step:,}" if going_on else "")
     )
     if settings.pretrain and not going_on:
@@ -401,6 +409,10 @@ def run_training(
         console.print(f"no gain any more: stopped early, after epoch {trainer.epoch}")
     _finish(trainer, held_out, settings, folder, console)
     return 0
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _clear(settings: TrainSettings, folder: Path, *, overwrite: bool) -> None:

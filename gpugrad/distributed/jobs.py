@@ -20,9 +20,9 @@ PATIENCE = 5.0
 def agreed(communicator: Communicator) -> Iterator[None]:
     """Where the body fails on one rank, it fails on all; no communication takes place inside.
 
-    For what a rank does for itself: read its data, check its settings, open its device. The error
-    of rank 0 is raised there as it is; another rank's on all others as a DistributedError that
-    names the rank.
+    For what a rank does for itself: read its data, check its settings, open its device. A rank
+    that fails raises its own error as it is; those that do not raise a DistributedError that names
+    the first rank that failed, and its error.
     """
     caught: Exception | None = None
     try:

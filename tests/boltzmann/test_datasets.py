@@ -2,13 +2,14 @@
 
 import gzip
 import struct
+import sys
 from importlib import resources
 
 import numpy as np
 import pytest
 
 from gpugrad.boltzmann.datasets import as_units, load, mnist
-from gpugrad.errors import DataError, ParameterError
+from gpugrad.errors import DataError, MissingExtraError, ParameterError
 
 IDX_CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
 # how often each digit occurs, as published with the data set
@@ -179,8 +180,18 @@ def test_missing_files_and_arrays_of_objects_are_refused(tmp_path):
         load(tmp_path / "names.npy")
     # an array of objects is a pickle, which is never read
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="allow_pickle"):
-        load(tmp_path / "objects.npy")
+    np.savez(tmp_path / "objects.npz", np.array([{}, []], dtype=object))
+    for name in ("objects.npy", "objects.npz"):
+        with pytest.raises(DataError, match="Python objects, .* expected an array of numbers") as e:
+            load(tmp_path / name)
+        assert "allow_pickle" in str(e.value) and "damaged" not in str(e.value)
+
+
+def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+    with pytest.raises(MissingExtraError, match=r"^load: .*a\.h5: needs the package h5py.*pip"):
+        load(tmp_path / "a.h5")
 
 
 def test_grey_bytes_become_probabilities_or_bits_or_spins():

@@ -1,12 +1,10 @@
 """Machines of a user's own energy against sums over all of their states."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann import energy_machine, energy_phases
+from gpugrad.boltzmann import energy_phases, energy_sums
 from gpugrad.boltzmann.callbacks import CheckpointWriter
 from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
 from gpugrad.boltzmann.constraints import non_negative
@@ -18,13 +16,9 @@ from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer, 
 from gpugrad.boltzmann.metrics import pseudo_likelihood, reconstruction_error
 from gpugrad.boltzmann.optimizers import SGD, Adam
 from gpugrad.boltzmann.partition import (
-    ais,
     exact_log_partition,
     is_enumerable,
     likelihood_bounds,
-    log_likelihood,
-    raise_,
-    reverse_ais,
 )
 from gpugrad.boltzmann.penalties import L2Penalty
 from gpugrad.boltzmann.pretrain import pretrain
@@ -39,6 +33,7 @@ from gpugrad.errors import DataError, ParameterError
 from tests.chance import assert_frequencies
 
 from .machines import device_like, host
+from .own_energies import listed, log_sum, states_of
 from .own_units import BlumeCapel
 from .slopes import slopes_of_model
 from .trainers import StopAt
@@ -75,26 +70,6 @@ def machine(xp, case, dtype="float64", seed=0):
     values = {"W": 0.6 * draw.normal(size=sizes)}
     values |= {"a": draw.normal(size=sizes[0])} if energy is pairwise else {"K": np.array(0.8)}
     return EnergyMachine(made, energy, values, by=by, dtype=dtype, device=device_like(xp))
-
-
-def states_of(layer):
-    if isinstance(layer, PottsLayer):
-        rows = itertools.product(np.eye(layer.num_states), repeat=layer.num_sites)
-        return np.array([np.concatenate(row) for row in rows])
-    return np.array(list(itertools.product(layer.support, repeat=layer.num_units)))
-
-
-def listed(model):
-    """All joint states, visible ones running slowest, and their energies by plain NumPy."""
-    sides = [states_of(x) for x in model.layers]
-    index = np.array(list(itertools.product(*(range(len(s)) for s in sides))))
-    units = [s[index[:, i]] for i, s in enumerate(sides)]
-    params = model.terms.Params(*(host(p) for p in model.terms.params))
-    return units, model._energy(np, params, *units)
-
-
-def log_sum(x):
-    return np.log(np.exp(x - x.max()).sum()) + x.max()
 
 
 cases = pytest.mark.parametrize("case", CASES)
@@ -217,7 +192,7 @@ def test_blocks_of_states_make_the_whole_sum(monkeypatch):
     expected = model.log_likelihoods(v)
     rows, energy = [], model._energy
     model._energy = lambda *given: (rows.append(len(given[2])), energy(*given))[1]
-    monkeypatch.setattr(energy_machine, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(energy_sums, "BLOCK_ROWS", 7)
     assert model.log_partition() == pytest.approx(log_sum(-e), abs=1e-12)
     np.testing.assert_allclose(model.log_likelihoods(v), expected, atol=1e-12)
     assert max(rows) <= 7
@@ -455,8 +430,8 @@ BAD = {
         "log_partition: .* states to list, expected at most",
     ),
     "missing values": (
-        lambda: fit(made(two_layers(), coupled, ZERO), np.full((4, 3), np.nan), missing="impute"),
-        "missing is 'impute' for EnergyMachine",
+        lambda: fit(made(two_layers(), coupled, ZERO), np.full((4, 3), np.nan)),
+        "fit: data has NaN, first in sample 0, unit 0",
     ),
     "method": (
         lambda: fit(made(two_layers(), coupled, ZERO), np.zeros((4, 3)), method="tap"),
@@ -508,12 +483,8 @@ BINARY = np.zeros((4, 3), "float32")
 
 # what is written for the layers, weights and couplings of a BoltzmannMachine
 FOR_BOLTZMANN = {
-    "ais": lambda m, path: ais(m, n_temperatures=2),
-    "reverse_ais": lambda m, path: reverse_ais(m, BINARY, n_temperatures=2),
-    "raise_": lambda m, path: raise_(m, BINARY, n_temperatures=2),
     "exact_log_partition": lambda m, path: exact_log_partition(m),
     "is_enumerable": lambda m, path: is_enumerable(m),
-    "log_likelihood": lambda m, path: log_likelihood(m, BINARY, 0.0),
     "likelihood_bounds": lambda m, path: likelihood_bounds(m, BINARY, 0.0),
     "pseudo_likelihood": lambda m, path: pseudo_likelihood(m, BINARY),
     "log_pseudo_likelihood": lambda m, path: log_pseudo_likelihood(m, BINARY),

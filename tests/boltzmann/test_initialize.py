@@ -126,7 +126,7 @@ def test_whatever_is_refused_changes_nothing(kinds, settings, error):
     model, data = starting_machine(*kinds)
     before = {name: p.copy() for name, p in model.parameters().items()}
     other = Stream(1 - data) if settings.pop("stream", False) else 1 - data[:7]
-    with pytest.raises(error):
+    with pytest.raises(error, match="^initialize: "):
         initialize(model, other, Generator(1), **settings)
     assert model.layers[0].sample_size == 20
     for name, p in model.parameters().items():

@@ -197,6 +197,9 @@ def test_rbms_goes_on_from_the_chains_that_it_is_given(rbms: Any, kind: str, tmp
         write_rbms(model, tmp_path / "other.h5", chains=units[:, 1:])
     with pytest.raises(DataError, match="write_rbms: .* states"):
         write_rbms(model, tmp_path / "other.h5", chains=0.5 * units)
+    for value in ({"a": 1}, None, object()):
+        with pytest.raises(ParameterError, match="write_rbms: settings has L1 .* HDF5 holds"):
+            write_rbms(model, tmp_path / "other.h5", chains=units, settings={"L1": value})
     assert not (tmp_path / "other.h5").exists()
 
 

@@ -151,6 +151,27 @@ def test_setting_out_of_range_is_named(tmp_path: Path):
         SingularValues(every=0)
 
 
+def without_weights() -> dict[str, Any]:
+    def energy(xp: Any, params: Any, s: Any) -> Any:
+        return -xp.matmul(s, params.a)
+
+    return {
+        "one layer": BoltzmannMachine([layers.BernoulliLayer(12)], device="cpu"),
+        "its own energy": EnergyMachine(
+            [layers.BernoulliLayer(12)], energy, {"a": np.zeros(12)}, device="cpu"
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", without_weights())
+def test_a_machine_without_weights_has_no_singular_values_before_any_training(name: str):
+    model = without_weights()[name]
+    trainer = Trainer(model, DATA, rng=Generator(0), callbacks=[SingularValues()])
+    with pytest.raises(ParameterError, match=r"^SingularValues: \w+Machine\(.* no weight matrix"):
+        trainer.run()
+    assert trainer.step == 0
+
+
 # -------------------------------------------------------------------------------------- notebooks
 
 

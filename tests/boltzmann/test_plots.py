@@ -303,7 +303,7 @@ def test_arrays_on_a_device_give_the_same_picture(device: str):
 
 BAD = {
     "layer": (lambda: plots.filters(rbm(), 2), ParameterError, "filters: layer is 2, expected"),
-    "shape": (lambda: plots.filters(rbm(), shape=(5, 5)), ParameterError, "5x5 for 12 units"),
+    "shape": (lambda: plots.filters(rbm(), shape=(5, 5)), ParameterError, "filters: shape 5x5 for"),
     "negative": (lambda: plots.samples(DATA, shape=(-3, -4)), ParameterError, "-3x-4 for 12"),
     "limits": (lambda: plots.samples(DATA, limits=(0, 1, 2)), ParameterError, "samples: limits is"),
     "word": (lambda: plots.samples(DATA, shape="square"), ParameterError, r"expected \(rows, colu"),

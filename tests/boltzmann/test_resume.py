@@ -13,6 +13,7 @@ from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.initialize import initialize
 from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.samplers import gibbs
+from gpugrad.boltzmann.schedules import Exponential, Linear, Step
 from gpugrad.boltzmann.tempering import driven_gibbs, parallel_tempering
 from gpugrad.boltzmann.trajectory import parallel_trajectory_tempering
 from gpugrad.errors import CheckpointError, DivergenceError
@@ -116,6 +117,53 @@ def test_settings_of_gibbs_as_a_sampler_are_compared(sampler, other):
     made.sampler = other
     with pytest.raises(CheckpointError, match="made with sampler"):
         made.load_state_dict(arrays, metadata)
+
+
+def longer(epochs, schedule, **settings):
+    model = RBM(4, 3, dtype="float64", rng=Generator(0), device="cpu")
+    how = {"batch_size": 12, "rng": Generator(1), **settings}
+    return Trainer(model, SHORT, epochs=epochs, schedule=schedule, **how)
+
+
+@pytest.mark.parametrize("schedule", [0.1, Step(0.1, every=2)])
+@pytest.mark.parametrize("step", [4, None])
+def test_a_run_goes_on_for_longer_where_its_rates_do_not_depend_on_the_length(schedule, step):
+    undisturbed, first, second = (longer(n, schedule) for n in (5, 2, 5))
+    undisturbed.run()
+    if step is not None:
+        first.callbacks = [StopAt(step)]
+    first.run()
+    assert first.finished == (step is None)
+    second.load_state_dict(*first.state_dict())
+    second.run()
+    expected = arrays_of(undisturbed)
+    for name, array in arrays_of(second).items():
+        assert np.array_equal(array, expected[name]), name
+    assert [r | {"seconds": 0} for r in second.history] == [
+        r | {"seconds": 0} for r in undisturbed.history
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "settings", "message"),
+    [
+        (Linear(0.1), {}, r"epochs 2, expected 5: a longer run has other rates \(linear schedule"),
+        (Exponential(0.1), {}, r"other rates \(exponential schedule"),
+        (lambda position, length: 0.1, {}, r"other rates \(own schedule"),
+        (0.1, {"average_epochs": 1}, "a longer run averages over its last epochs, it has to begin"),
+    ],
+)
+def test_what_depends_on_the_length_of_a_run_keeps_it(schedule, settings, message):
+    first, second = (longer(n, schedule, **settings) for n in (2, 5))
+    first.run()
+    with pytest.raises(CheckpointError, match=message):
+        second.load_state_dict(*first.state_dict())
+    # what else differs is named, and nothing goes on for a shorter time
+    other = longer(5, schedule, **settings, k=2)
+    with pytest.raises(CheckpointError, match="made with k 1, expected 2"):
+        other.load_state_dict(*first.state_dict())
+    with pytest.raises(CheckpointError, match="made with epochs 2, expected 1$"):
+        longer(1, schedule, **settings).load_state_dict(*first.state_dict())
 
 
 def test_a_machine_that_was_not_started_from_data_can_go_on(tmp_path):

@@ -1,6 +1,7 @@
 """Data read piece by piece: every sample once an epoch, one order, bounded memory, named faults."""
 
 import itertools
+import sys
 import tracemalloc
 
 import numpy as np
@@ -11,7 +12,7 @@ from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.layers import GaussianLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
 from gpugrad.boltzmann.streaming import Stream, StreamedSamples, is_streamed, open_stream
-from gpugrad.errors import CheckpointError, DataError, ParameterError
+from gpugrad.errors import CheckpointError, DataError, MissingExtraError, ParameterError
 
 from .machines import device_like, host
 from .trainers import StopAt
@@ -284,13 +285,22 @@ def test_what_is_no_stream_is_refused(tmp_path):
         Stream(np.zeros((2, 5)), block=0)
     (tmp_path / "x").write_bytes(b"hello")
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
+    np.save(tmp_path / "objects.npy", np.array([[{}, []]], dtype=object), allow_pickle=True)
     for name, message in (
         ("x", "neither HDF5 nor NPY"),
         ("y", "no such file"),
         ("cut.npy", "damaged"),
+        ("objects.npy", "Python objects, .*allow_pickle is off.* expected an array of numbers"),
     ):
         with pytest.raises(DataError, match=message):
             open_stream(tmp_path / name)
+
+
+def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+    with pytest.raises(MissingExtraError, match=r"^open_stream: .*a\.h5: needs the package h5py"):
+        open_stream(tmp_path / "a.h5")
 
 
 def test_data_sets_that_are_not_there_are_named(files):

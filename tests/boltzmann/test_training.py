@@ -1,6 +1,7 @@
 """Training of every machine by every method: what is learned, and what is watched meanwhile."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def test_potts_units_find_the_couplings_of_their_sites():
     layer = PottsLayer(2, 3)
     layer.add_constraint({"loc": centre_rows})
     data = layer.one_hot(np.stack([first, second], axis=1))
-    model = BoltzmannMachine([layer, PottsLayer(1, 3)], dtype="float64", device="cpu")
+    how = {"dtype": "float64", "device": "cpu", "rng": Generator(0)}
+    model = BoltzmannMachine([layer, PottsLayer(1, 3)], **how)
     trainer = learn(model, data, epochs=60, batch_size=100)
     figures = {"pseudo_likelihood", "reconstruction_error"}
     assert trainer.history[-1].keys() == {"epoch", "step", "rate", "seconds"} | figures
@@ -215,6 +217,35 @@ def test_large_means_of_the_data_are_no_divergence():
     layers[0].params.log_var[0] = 1001
     with pytest.raises(DivergenceError, match=r"parameter layers\.0\.log_var has reached"):
         trainer.check_finite()
+
+
+def test_weights_that_leave_no_partition_function_end_training_with_step_and_advice():
+    """Of one factor: W grows, whatever the chains say, where the rate is far too large."""
+    rng = np.random.default_rng(0)
+    data = (rng.normal(size=(200, 1)) * np.ones(6) + 0.3 * rng.normal(size=(200, 6))) / 1.05
+    model = RBM(6, 4, visible="gaussian", hidden="relu", rng=Generator(0), device="cpu")
+    how = {"schedule": Constant(0.2), "epochs": 50}
+    with pytest.raises(DivergenceError) as raised:
+        learn(model, data.astype("float32"), **how)
+    found = re.match(
+        r"fit: layers\[0\] \(gaussian\), layers\[1\] \(relu\) have no partition function together "
+        r"with these weights: their joint precision is not positive, and parameter \S+ has reached "
+        r"\S+ at step (\d+) \(all was well at step (\d+); float32\), expected a partition function "
+        r"after every step: take a learning rate below 0.2, loc = 2 for hidden ReLU units at the "
+        r"start, fewer hidden units, whitened data, or",
+        str(raised.value),
+    )
+    assert found is not None and int(found[1]) == int(found[2]) + 1, str(raised.value)
+    # what is nan is told as such
+    model = RBM(6, 4, visible="gaussian", hidden="relu", rng=Generator(0), device="cpu")
+    with pytest.raises(DivergenceError, match=r"parameter .* is nan at step"):
+        learn(model, data.astype("float32"), **how | {"schedule": lambda x, n: np.nan})
+    # rates of exponential units have remedies of their own
+    model = RBM(6, 4, visible="exponential", rng=Generator(0), device="cpu")
+    with pytest.raises(
+        DivergenceError, match=r"unit \d of layers\[0\] .* a LogPenalty on the rates"
+    ):
+        learn(model, np.abs(data).astype("float32"), **how | {"schedule": Constant(5.0)})
 
 
 def stopping(values, **settings):

@@ -41,7 +41,7 @@ def test_nothing_is_replaced_unless_told(saved, tmp_path):
     file = tmp_path / "m.npz"
     file.write_text("precious")
     assert_one_line_error(invoke("export", path, file), f"export: {file} exists, expected a new")
-    assert_one_line_error(invoke("import", path, file), "format_of: ")
+    assert_one_line_error(invoke("import", path, file), "import: ")
     assert file.read_text() == "precious"
     assert invoke("export", path, file, "--overwrite").exit_code == 0
     assert_one_line_error(invoke("import", file, path), f"import: {path} exists")
@@ -51,7 +51,9 @@ def test_nothing_is_replaced_unless_told(saved, tmp_path):
 def test_options_that_do_not_fit_are_named(saved, tmp_path):
     _, path = saved
     file, target = tmp_path / "m.npz", tmp_path / "new.safetensors"
-    assert_one_line_error(invoke("export", path, tmp_path / "m.h5"), "--format is missing")
+    unknown = invoke("export", path, tmp_path / "m.xyz")
+    assert_one_line_error(unknown, "m.xyz tells no format, expected a name that ends in .npz, or ")
+    assert "--format npz or paysage or rbms" in unknown.stderr
     assert_one_line_error(invoke("export", path, file, "--format", "onnx"), "--format is 'onnx'")
     np.savez(file, **{"layers.0.loc": np.zeros(3)})
     assert_one_line_error(invoke("import", file, target), "does not tell the unit types")

@@ -111,6 +111,22 @@ def test_a_recipe_with_a_mistake_is_refused(text, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_error_names_the_file_that_a_setting_came_from(data, tmp_path):
+    recipe, out = tmp_path / "r.toml", tmp_path / "run"
+    recipe.write_text("average-epochs = 9.0\nhidden-units = 'quantum'\n")
+    how = ["train", data, *SMALL, "-o", out]
+    result = invoke(*how, "--recipe", recipe, "--hidden-units", "ising")
+    assert_one_line_error(result, f"train: average-epochs of recipe {recipe} is 9.0, expected")
+    result = invoke(*how, "--recipe", recipe, "--average-epochs", 9)
+    assert_one_line_error(result, f"train: hidden-units of recipe {recipe} is 'quantum'")
+    result = invoke(*how, "--average-epochs", 9)
+    assert_one_line_error(result, "train: --average-epochs is 9.0, expected")
+    assert not out.exists()
+    assert invoke(*how, "--average-epochs", 3).exit_code == 0
+    result = invoke("train", "--resume", "-o", out, "--epochs", 2)
+    assert_one_line_error(result, f"train: average-epochs of {out}/settings.json is 3.0, expected")
+
+
 def test_every_setting_of_the_command_can_stand_in_a_recipe():
     import inspect
     from dataclasses import fields
@@ -245,6 +261,49 @@ def test_resume_refuses_other_settings_and_keeps_the_checkpoint(data, tmp_path):
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
+def test_a_run_at_a_constant_rate_goes_on_for_longer(data, tmp_path):
+    """To the files of one that was to be as long from the beginning."""
+    how = [data, *SMALL, "--schedule", "constant"]
+    short, long = tmp_path / "short", tmp_path / "long"
+    assert invoke("train", *how, "-o", short).exit_code == 0
+    result = invoke("train", "--resume", "-o", short, "--epochs", 5)
+    assert result.exit_code == 0 and "5 epochs of 6 updates; going on at step 18" in result.stdout
+    assert invoke("train", *how, "-o", long, "--epochs", 5).exit_code == 0
+    assert same_model(short / "model.safetensors", long / "model.safetensors")
+    assert (short / "samples.png").read_bytes() == (long / "samples.png").read_bytes()
+    assert json.loads((short / "settings.json").read_text())["epochs"] == 5
+
+
+def test_a_run_whose_rates_depend_on_its_length_says_why_it_cannot_go_on_for_longer(data, tmp_path):
+    out = tmp_path / "run"
+    assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    result = invoke("train", "--resume", "-o", out, "--epochs", 5)
+    assert_one_line_error(result, "epochs 3, expected 5: a longer run has other rates (linear")
+    assert "--overwrite begins anew" in result.stderr
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_fault_found_by_an_inner_function_is_told_in_the_name_of_the_command(tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(-1, 2, 32).reshape(4, 8))
+    np.save(tmp_path / "b.npy", np.arange(8.0))
+    (tmp_path / "c.npy").write_bytes(b"hello")
+    for name, option, message in (
+        ("a", ("--threshold", 0.5), "error: train: data lies in [-1, 2], a threshold expects"),
+        ("b", (), "error: train: data has shape (8,), expected"),
+        ("c", ("--stream",), "c.npy is neither HDF5 nor NPY"),
+    ):
+        result = invoke("train", tmp_path / f"{name}.npy", *option, "-o", tmp_path / "run")
+        assert_one_line_error(result, message)
+        assert result.stderr.startswith("gpugrad: error: train: ")
+
+
+def test_one_epoch_of_one_update_is_told_in_the_singular(data, tmp_path):
+    one = ["--epochs", 1, "--batch-size", 60]
+    result = invoke("train", data, "-o", tmp_path / "run", *SMALL, *one)
+    assert "1 epoch of 1 update\n" in result.stdout
+
+
 def test_resume_of_pretraining_refuses_other_settings_and_keeps_the_files(
     data, tmp_path, monkeypatch
 ):
@@ -276,6 +335,11 @@ def test_resume_of_pretraining_refuses_other_settings_and_keeps_the_files(
         assert_one_line_error(result, "the checkpoint was made with")
         assert message in result.stderr
         assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    np.save(data, bars(seed=9))
+    result = invoke("train", "-o", out, "--resume")
+    assert_one_line_error(result, "pretrain: the checkpoint was made with data crc32")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    np.save(data, bars())
     assert invoke("train", "-o", out, "--resume").exit_code == 0
     assert invoke("train", data, "-o", tmp_path / "whole", *settings).exit_code == 0
     assert same_model(out / "model.safetensors", tmp_path / "whole" / "model.safetensors")
@@ -376,7 +440,7 @@ def bad_inputs(tmp_path):
         "dtype": ([good, "--dtype", "int8"], "dtype is 'int8'"),
         "seed": ([good, "--seed", "-1"], "seed is -1"),
         "device": ([good, "--device", "tpu"], "tpu"),
-        "shape": ([good, "--image-shape", "3x5"], "3x5 for 16 units"),
+        "shape": ([good, "--image-shape", "3x5"], "train: shape 3x5 for 16 units"),
         "no shape": ([good, "--image-shape", "big"], "expected ROWSxCOLUMNS"),
         "threshold": ([good, "--threshold", "128"],
                       "--threshold is 128.0, expected one in (0, 1); grey values 0..255"),

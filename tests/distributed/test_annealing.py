@@ -75,6 +75,21 @@ def test_ranks_that_would_anneal_differently_are_refused(what):
         assert isinstance(found, DistributedError) and f"ais: rank 1 has {what}" in str(found)
 
 
+@pytest.mark.parametrize("estimate", [raise_, reverse_ais])
+@pytest.mark.parametrize("what", ["data", "samples"])
+def test_ranks_with_other_data_are_refused(estimate, what):
+    units = MODEL.layers[0].num_units
+    base, samples = np.zeros((2, 20, units)), np.zeros((2, 6, units))
+    (base if what == "data" else samples)[1, 3] = 1
+
+    def run(link):
+        how = {"data": base[link.rank], "n_temperatures": 5, "communicator": link}
+        return estimate(MODEL, samples[link.rank], Generator(1), **how)
+
+    for found in on_ranks(2, run):
+        assert isinstance(found, DistributedError) and f"rank 1 has {what}" in str(found)
+
+
 def test_fewer_shards_than_ranks_are_refused():
     for found in on_ranks(3, lambda link: ESTIMATORS["ais"](communicator=link, shards=2)):
         assert isinstance(found, ParameterError) and "ais: shards is 2 on 3 ranks" in str(found)

@@ -292,6 +292,35 @@ def test_what_all_ranks_meet_is_told_once(data, tmp_path):
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
+@needs_mpi
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "nothing.toml"], "gpugrad: error: train: recipe nothing.toml"),
+        (["--epochz"], ""),
+    ],
+)
+def test_what_all_ranks_meet_before_they_are_linked_is_told_once(data, tmp_path, options, message):
+    done = run((4, train(data, tmp_path / "run", *options)))
+    assert done.returncode != 0
+    assert len(errors(done)) == bool(message) and message in done.stderr
+    assert done.stderr.count("No such option") == (not message), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@needs_mpi
+def test_samples_left_out_of_the_likelihood_are_told_once(tmp_path):
+    rows = bars(100).reshape(100, 16).astype("float32")
+    rows[3, 5] = np.nan
+    np.save(tmp_path / "a.npy", rows)
+    out = tmp_path / "run"
+    done = run((2, train(tmp_path / "a.npy", out, *SETTINGS, "--missing", "impute")))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("1 of 100 samples have missing values") == 1
+    done = run((2, gpugrad("evaluate", out)))
+    assert done.returncode == 0 and done.stderr.count("1 of 100 samples") == 1, done.stderr
+
+
 def test_a_launcher_without_mpi4py_starts_no_training(data, tmp_path):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not installed')\n")
     path = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
