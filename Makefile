@@ -2,6 +2,7 @@
 # make test         lint, then the tests with seeded slices of the long ones
 # make test-long    every test in full; the log goes to tests/long_run.log
 # make test-numpy   the tests that meet NumPy, at the oldest and the newest NumPy there is a Python for
+# make test-peers   the tests that need torch, JAX, rbms and paysage, which are large, or old
 # make lint         ruff (format and lint) and mypy
 # make docs         the documentation as a site in site/, every link checked
 # make notebook     examples/colab.ipynb, executed on the CPU; ARGS=--overwrite stores its outputs
@@ -28,7 +29,7 @@ PYTEST := $(SINGLE_THREAD) $(BIN)/python -m pytest
 PARALLEL := $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist worksteal)
 
 .DELETE_ON_ERROR:
-.PHONY: help train test test-only test-long test-numpy lint format bench docs notebook clean
+.PHONY: help train test test-only test-long test-numpy test-peers lint format bench docs notebook clean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -45,6 +46,14 @@ $(VENV)/train.stamp: pyproject.toml | $(VENV)/created.stamp
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/created.stamp
 	@echo "installing gpugrad[train,sklearn,hdf,test,nvrtc,dev] into $(VENV)"
 	@$(PIP) install -qq --editable '.[train,sklearn,hdf,test,nvrtc,dev]' $(NUMPY_PIN)
+	@touch $@
+
+# Of its own: torch alone is several times what all others take.
+$(VENV)-peers/peers.stamp: pyproject.toml
+	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV)-peers with $$interpreter" && \
+	    "$$interpreter" -m venv --clear $(VENV)-peers
+	@echo "installing gpugrad[train,sklearn,hdf,test,peers] into $(VENV)-peers"
+	@$(VENV)-peers/bin/python -m pip --disable-pip-version-check install -qq --editable '.[train,sklearn,hdf,test,peers]'
 	@touch $@
 
 # An environment of its own: the pages are made with nothing that the package does not need.
@@ -71,6 +80,10 @@ test-long: lint
 # What does not meet NumPy (the kernels on the host compiler, packaging) is left out.
 test-numpy:
 	sh .ci/test-numpy-range $(ARGS)
+
+test-peers: $(VENV)-peers/peers.stamp
+	$(SINGLE_THREAD) $(VENV)-peers/bin/python -m pytest tests/boltzmann/test_interchange*.py tests/cli/test_exchange.py \
+	    tests/test_dlpack.py tests/test_gradients.py tests/nnet tests/primitives/test_conv.py tests/primitives/test_pool.py $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
