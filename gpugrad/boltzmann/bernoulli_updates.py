@@ -15,7 +15,7 @@ sum_r w_r V_r^T H_r over the rows of both phases. The dot is never read; its gra
 the weights, 0. (SciPy's BLAS could add that product to U in one pass. It is another copy of
 OpenBLAS than NumPy's: the threads of the two, waiting in turn, made updates many times slower.)
 
-**Noise is drawn ahead.** A unit is 1 where 2 p - 1 exceeds a uniform variable in [-1, 1): one
+**Noise is drawn ahead.** A unit is 1 where 2 p - 1 exceeds a uniform variable from -1 to 1: one
 comparison, with noise for many updates drawn, like their samples gathered, at once. Each value has
 16 random bits of its own; where in its interval of 2^-15 it lies is drawn once a unit for all of
 those updates. So each unit meets its chance within the rounding of float32, 2^-24, and what two
@@ -248,13 +248,13 @@ class BernoulliUpdates:
         return self._V[:steps]
 
     def _noise(self, layer: int, steps: int, count: int) -> Any:
-        """Uniform variables in [-1, 1), (steps, k, count, layer's units); overwritten later."""
+        """Uniform variables from -1 to 1, (steps, k, count, layer's units); overwritten later."""
         xp, width = self.xp, self.shape[layer]
         rows = steps * self.k * count
         # sixteen rows hold a whole number of Philox blocks: the draw is that of all rows at once
         block = min(rows, max(16, BLOCK_VALUES // width // 16 * 16)) if xp is np else rows
         kept = self._drawn.get(layer)
-        if kept is None or len(kept[0]) < rows or len(kept[1]) * 4 < block * width:
+        if kept is None or len(kept[0]) < rows:
             # kept: fresh memory of this size costs more than what is computed in it
             kept = self._drawn[layer] = (
                 xp.empty((rows, width), dtype="float32"),

@@ -82,22 +82,19 @@ def load_energy_machine(
     arrays, metadata = read_file(path, FORMAT, ModelFileError)
     try:
         config = metadata["config"]
-        named, written = config["energy"], config["layers"]
-        _check_arrays(path, arrays, config["parameters"])
-    except (KeyError, TypeError, AttributeError) as error:
+        named, written = config["energy"], [_sizes(x) for x in config["layers"]]
+        shapes = dict(config["parameters"])
+    except (LookupError, TypeError, ValueError) as error:
         raise ModelFileError(f"load: {path} does not describe a machine ({error})") from error
+    _check_arrays(path, arrays, shapes)
     if energy_name(energy) != named:
         raise ModelFileError(
             f"load: {path} has the energy {named!r}, {energy_name(energy)!r} was given, expected "
             "the function that the machine had"
         )
-    if layers is not None and list(map(_sizes, written)) != [
-        _sizes(x.get_config()) for x in layers
-    ]:
-        raise ModelFileError(
-            f"load: {path} has the layers {[_sizes(x) for x in written]}, expected "
-            f"{[_sizes(x.get_config()) for x in layers]}"
-        )
+    expected = written if layers is None else [_sizes(x.get_config()) for x in layers]
+    if written != expected:
+        raise ModelFileError(f"load: {path} has the layers {written}, expected {expected}")
     return _build(path, arrays, config, energy, device)
 
 
@@ -107,8 +104,8 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_arrays(path: Any, arrays: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
     found = {name: list(array.shape) for name, array in arrays.items()}
-    if found != dict(shapes):
-        raise ModelFileError(f"load: {path} has parameters {found}, expected {dict(shapes)}")
+    if found != shapes:
+        raise ModelFileError(f"load: {path} has parameters {found}, expected {shapes}")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ModelFileError(

@@ -71,6 +71,7 @@ from gpugrad.boltzmann.state import (
     namespace_for,
     positive_int,
 )
+from gpugrad.boltzmann.swaps import joint_energy
 from gpugrad.errors import DataError, DivergenceError, ParameterError
 
 __all__ = [
@@ -178,8 +179,8 @@ def _annealed(
 ) -> tuple[np.ndarray, int]:
     """D of every chain and the number of temperatures.
 
-    `start` gives the states of the kept layers that some chains go down from, made of the samples;
-    without it they go up from the base machine.
+    `start` gives the states of the kept layers that some chains go down from, made of the samples,
+    in arrays of their own; without it they go up from the base machine.
     """
     shards = shards_of(function, shards, communicator)
     _check_machine(function, model)
@@ -187,6 +188,9 @@ def _annealed(
         raise ParameterError(f"{function}: 1 chain, expected at least 2, which an error needs")
     path_betas = _check_betas(function, n_temperatures, betas)
     generator = default_generator() if rng is None else check_rng(function, rng)
+    if model.dtype.itemsize < 4:
+        # thousands of small differences of free energies add up: half precision would lose nats
+        model = model.copy(dtype="float32")
     link: Communicator = Serial() if communicator is None else communicator
     if base_data is not None:
         base_data = check_data(model, base_data, function=function)
@@ -200,9 +204,6 @@ def _annealed(
             "samples": [checksum(units) for units in samples],
         }
         check_ranks(link, function, mine)
-    if model.dtype.itemsize < 4:
-        # thousands of small differences of free energies add up: half precision would lose nats
-        model = model.copy(dtype="float32")
     groups, own = _groups(n_chains, GROUP[model.device.kind], shards or 1, link)
     with on(model.device):
         path = path_of(function, model, base_data, generator, up=start is None)
@@ -217,7 +218,7 @@ def _annealed(
                 if start is None:
                     kept = path.start(chains.stop - chains.start, streams[k])
                 else:
-                    kept = [units.copy() for units in start(model, chains, streams[k])]
+                    kept = start(model, chains, streams[k])
                 # overflow of a broken machine is reported below, by name
                 found[k] = path.anneal(
                     kept, path_betas, streams[k], up=start is None, progress=watch.of_group()
@@ -501,7 +502,8 @@ def reverse_ais(
     states = _check_samples(model, samples)
     if isinstance(model, EnergyMachine):
         with on(model.device):
-            check_energies("reverse_ais", model.energy(State(tuple(states))))
+            own = State(tuple(units.astype(model.dtype) for units in states))
+            check_energies("reverse_ais", joint_energy(model, own))
 
     def start(machine: Machine, group: slice, stream: Generator) -> list[Any]:
         return [units[group].astype(machine.dtype) for units in states]

@@ -203,7 +203,7 @@ class Samples:
     def _refresh(self, picked: Any, rows: Any) -> None:
         """Move the missing units of these samples on, given the observed ones."""
         model, rng = self.model, self.rng
-        if not self.hidden and isinstance(model, BoltzmannMachine) and model.num_layers == 2:
+        if not self.hidden and model.num_layers == 2:
             hidden = [model.conditional_sample(1, State((rows, None)), rng=rng)]
         else:
             hidden = [units[picked] for units in self.hidden]

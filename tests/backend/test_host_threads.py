@@ -54,6 +54,25 @@ def test_errors_of_both_threads_reach_the_caller(failing):
     assert spans_of(2, values_each=MANY, threads=2) == [(0, 1), (1, 2)]
 
 
+def test_products_within_spans_are_whole_on_one_thread_as_on_two(monkeypatch):
+    """Where a product is cut decides its last bits; alone, and within short work, it is cut."""
+    heights, matmul = [], np.matmul
+    monkeypatch.setattr(host_threads, "held_to_one", lambda: True)
+    monkeypatch.setattr(
+        host_threads.np, "matmul", lambda a, *b, **c: heights.append(len(a)) or matmul(a, *b, **c)
+    )
+    a, b = np.ones((320, 64), "float32"), np.ones((64, 256), "float32")
+    for items, threads, expected in ((4, 1, [320]), (4, 2, [320] * 2), (1, 2, [160] * 2)):
+        heights.clear()
+        over_spans(
+            lambda start, stop: host_threads.product(a, b),
+            items,
+            values_each=MANY,
+            threads=threads,
+        )
+        assert heights == expected
+
+
 def test_nested_and_concurrent_calls_do_not_wait_for_each_other():
     counts = np.zeros(64, int)
 

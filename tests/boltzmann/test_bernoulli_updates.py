@@ -1,5 +1,7 @@
 """Lean updates of Bernoulli machines: their gradient, their chains, their noise."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from gpugrad.boltzmann.bernoulli_updates import BernoulliUpdates
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
 from tests.chance import assert_distribution, assert_frequencies
 
+from .enumeration import Enumerated
 from .machines import host, small_machine
 
 N, M = 4, 3
@@ -47,45 +50,49 @@ def named(gradient):
     return [gradient.weights[0].matrix, gradient.layers[0].loc, gradient.layers[1].loc]
 
 
-def machine_gradient(model, updates, data, offsets):
-    """The machine's own gradient, with the states that the chains had in the last update."""
-    rows = updates._V[0]
-    chains = rows[: len(rows) - len(data), :N]
-    if updates.mu is not None:
-        chains = chains + updates.mu
-    return [
-        host(g)
-        for g in named(
-            model.gradient(model.data_state(data), model.data_state(chains), offsets=offsets)
-        )
-    ]
+def machine_gradient(xp, model, rows, n, mu):
+    """The machine's own gradient, of the chains and the n samples that the last update saw."""
+    d = model.layers[0].num_units
+    rows = rows[:, :d] if mu is None else rows[:, :d] + mu
+    offsets = None if mu is None else [mu, xp.full(model.layers[1].num_units, 0.5)]
+    phases = model.data_state(rows[-n:]), model.data_state(rows[:-n])
+    return [host(g) for g in named(model.gradient(*phases, offsets=offsets))]
 
 
 @pytest.mark.parametrize("centred", [False, True], ids=["plain", "centred"])
 @pytest.mark.parametrize("method, k", [("pcd", 1), ("pcd", 3), ("cd", 2)])
-def test_an_update_is_a_step_down_the_gradient_of_the_machine(xp, as_device, method, k, centred):
-    data = as_device(np.random.default_rng(5).random((6, N)))
-    updates, model, _ = updates_of(xp, centred=centred, method=method, k=k, batch_size=6)
-    centre = [updates.mu, xp.full(M, 0.5)] if centred else None
-    before = [host(p) for p in updates.parameters()]
-    updates.epoch(lambda first, stop: data[first:stop], 6, lambda i: 0.3)
-    expected = machine_gradient(model, updates, data, centre)
-    for old, new, g in zip(before, updates.parameters(), expected, strict=True):
-        np.testing.assert_allclose(host(new), old - 0.3 * g, rtol=0, atol=1e-14)
+@pytest.mark.parametrize("n, m", [(4, 3), (3, 4)])
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_each_update_is_a_step_down_the_gradient_of_the_machine(
+    xp, as_device, monkeypatch, n, m, method, k, centred, momentum
+):
+    """Of batches of 3 samples and a last one of 2, at rates of their own; the second epoch is
+    longer, the third shorter than a batch. Chains are more than samples, visible units more or
+    fewer than hidden ones."""
+    updates, model, _ = updates_of(
+        xp, n=n, m=m, centred=centred, method=method, k=k, momentum=momentum, batch_size=3
+    )
+    machines, seen, moved = [], [], updates._sample
 
-
-def test_momentum_adds_the_last_step(xp, as_device):
-    data = as_device(np.random.default_rng(5).random((6, N)))
-    last = [np.zeros((N, M)), np.zeros(N), np.zeros(M)]
-    updates, model, _ = updates_of(xp, momentum=0.6, batch_size=6)
-    for _ in range(3):
+    def sample(V, *given):
+        machines.append([host(p) for p in updates.parameters()])
         set_to(model, updates)
-        before = [host(p) for p in updates.parameters()]
-        updates.epoch(lambda first, stop: data[first:stop], 6, lambda i: 0.2)
-        g = machine_gradient(model, updates, data, None)
-        last = [0.6 * x - 0.2 * y for x, y in zip(last, g, strict=True)]
-        for old, new, step in zip(before, updates.parameters(), last, strict=True):
-            np.testing.assert_allclose(host(new), old + step, rtol=0, atol=1e-14)
+        moved(V, *given)
+        size = 3 if len(V) == len(updates.h) + 3 else 2
+        seen.append(machine_gradient(xp, model, V, size, updates.mu))
+
+    monkeypatch.setattr(updates, "_sample", sample)
+    rates = [0.3, 0.3, 0.1, 0.2]
+    for samples in (3, 11, 2):
+        data = as_device(np.random.default_rng(samples).random((samples, n)))
+        updates.epoch(lambda first, stop, x=data: x[first:stop], samples, rates.__getitem__)
+    machines.append([host(p) for p in updates.parameters()])
+    used, last = [0.3, *rates, 0.3], [0.0, 0.0, 0.0]
+    assert len(seen) == len(used)
+    for rate, (before, after), g in zip(used, pairwise(machines), seen, strict=True):
+        last = [momentum * x - rate * y for x, y in zip(last, g, strict=True)]
+        for old, new, step in zip(before, after, last, strict=True):
+            np.testing.assert_allclose(new, old + step, rtol=0, atol=1e-14)
 
 
 def test_epoch_goes_through_all_batches_with_their_rates(as_device, xp):
@@ -107,17 +114,37 @@ def test_epoch_goes_through_all_batches_with_their_rates(as_device, xp):
 
 
 @pytest.mark.parametrize("centred", [False, True], ids=["plain", "centred"])
-@pytest.mark.parametrize("dtype, n", [("float32", 4), ("float64", 4), ("float64", 3)])
-def test_chains_have_the_distribution_of_the_machine(dtype, n, centred):
-    """Three visible units are as many as hidden ones: noise that both used would show."""
+@pytest.mark.parametrize(
+    "dtype, n, k",
+    [("float32", 4, 1), ("float64", 4, 1), *(("float64", 3, k) for k in (1, 2, 3))],
+)
+def test_chains_have_the_distribution_of_the_machine(dtype, n, k, centred):
+    """Three visible units are as many as hidden ones: noise that both used would show; with more
+    sweeps, noise that two of them used."""
     updates, _, exact = updates_of(
-        np, chains=20000, n=n, centred=centred, dtype=dtype, batch_size=1
+        np, chains=20000, n=n, k=k, centred=centred, dtype=dtype, batch_size=1
     )
     data = np.ones((30, n), dtype)
     updates.epoch(lambda first, stop: data[first:stop], 30, lambda i: 0.0)
     codes = updates.hidden() @ np.array([4, 2, 1])  # the order of exact.h
     counts = np.bincount(codes.astype(int), minlength=8)
     assert_frequencies(counts, 20000 * exact.joint().sum(axis=0))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_contrastive_divergence_is_k_sweeps_from_the_data(k):
+    """Against the product of their exact transition probabilities; the couplings are strong, so
+    that noise that two sweeps used would show."""
+    updates, _, _ = updates_of(np, seed=2, method="cd", k=k, batch_size=20000)
+    updates.U *= 2
+    W, a, b = updates.parameters()
+    exact = Enumerated(W, a, b, "bernoulli", "bernoulli")
+    joint = exact.joint()
+    hidden, visible = joint / joint.sum(axis=1, keepdims=True), joint / joint.sum(axis=0)
+    expected = np.linalg.matrix_power(hidden @ visible.T, k)[9]
+    updates.epoch(lambda first, stop: np.tile(exact.v[9], (20000, 1)), 20000, lambda i: 0.0)
+    codes = updates._V[0, :20000, :N] @ np.array([8, 4, 2, 1])  # the order of exact.v
+    assert_frequencies(np.bincount(codes.astype(int), minlength=16), 20000 * expected)
 
 
 @pytest.mark.parametrize("centred", [False, True], ids=["plain", "centred"])

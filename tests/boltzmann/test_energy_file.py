@@ -90,6 +90,7 @@ def test_an_energy_may_be_an_object_of_a_class(tmp_path):
     model.save(tmp_path / "m")
     found = EnergyMachine.load(tmp_path / "m", Scaled(2), device="cpu")
     assert found.log_partition() == model.log_partition()
+    assert found.config()["energy"] == "Scaled"
 
 
 def test_layers_are_compared_where_they_are_given(tmp_path):
@@ -154,6 +155,12 @@ def faults():
             "does not describe a machine",
         ),
         "no layers": (lost("layers"), "does not describe a machine"),
+        "layers that are none": (config(layers=[3]), "does not describe a machine"),
+        "parameters that are none": (config(parameters="ab"), "does not describe a machine"),
+        "terms that are none": (
+            config(terms={"penalties": [], "constraints": []}),
+            "does not describe a machine",
+        ),
         "no by": (lost("by"), "does not describe a machine"),
         "another by": (config(by="rows"), "by is 'rows', expected"),
         "lost array": (arrays(lambda x: x.pop("energy.W")), "has parameters .* expected"),

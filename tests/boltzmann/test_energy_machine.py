@@ -26,6 +26,7 @@ from gpugrad.boltzmann.providers import make_phases
 from gpugrad.boltzmann.pseudo import log_pseudo_likelihood
 from gpugrad.boltzmann.samplers import GibbsInfo, gibbs
 from gpugrad.boltzmann.state import State
+from gpugrad.boltzmann.swaps import joint_energy
 from gpugrad.boltzmann.tap import tap_magnetizations
 from gpugrad.boltzmann.tempering import parallel_tempering
 from gpugrad.boltzmann.trajectory import independent_machine, parallel_trajectory_tempering
@@ -76,16 +77,21 @@ cases = pytest.mark.parametrize("case", CASES)
 
 
 @cases
-def test_likelihoods_are_sums_over_all_states(xp, case):
-    model = machine(xp, case)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_likelihoods_are_sums_over_all_states(xp, case, dtype):
+    """In float64, whatever the dtype of the machine."""
+    model = machine(xp, case, dtype)
     units, e = listed(model)
     assert model.log_partition() == pytest.approx(log_sum(-e), abs=1e-12)
     assert np.allclose(host(model.energy(State(tuple(map(xp.asarray, units))))), e)
     v = states_of(model.layers[0])
     p = np.array([log_sum(-e[(units[0] == row).all(axis=1)]) for row in v])
     got = model.log_likelihoods(xp.asarray(v))
-    assert np.allclose(got, p - log_sum(-e), atol=1e-12)
+    np.testing.assert_allclose(got, p - log_sum(-e), rtol=0, atol=1e-12)
     assert np.exp(got).sum() == pytest.approx(1)
+    hidden, of_all = model.hidden_energies("likelihood", xp.asarray(v))
+    np.testing.assert_array_equal(host(hidden[0]), states_of(model.layers[1]))
+    np.testing.assert_allclose(host(of_all).ravel(), e, atol=1e-5)
 
 
 @cases
@@ -165,6 +171,20 @@ def test_odd_layers_are_expected_at_their_means_and_the_others_as_they_are():
     np.testing.assert_array_equal(held[1], state[1])
 
 
+def test_a_sweep_draws_layers_of_even_number_first_and_goes_back_the_same_way(monkeypatch):
+    model, _ = chain_machine()
+    drawn, draw = [], EnergyMachine._draw_layer
+    monkeypatch.setattr(
+        EnergyMachine,
+        "_draw_layer",
+        lambda self, i, *given: drawn.append(i) or draw(self, i, *given),
+    )
+    state = model.random_state(2, rng=Generator(1))
+    for backwards in (False, True):
+        model.gibbs_sweep(Generator(2), state, masks={}, backwards=backwards)
+    assert drawn == [0, 2, 1, 1, 2, 0]
+
+
 def test_random_states_have_each_state_of_a_unit_with_equal_probability():
     """5.2 standard errors of seven means: false alarm 1e-6."""
     model, _ = chain_machine()
@@ -207,6 +227,40 @@ def test_energies_of_thousands_do_not_overflow_in_a_draw():
     start = State((np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),))
     state, _ = gibbs(1)(Generator(1), model, start)
     np.testing.assert_array_equal(state[0], [[-1.0, 1.0]] * 3)
+
+
+def test_joint_energies_of_half_precision_are_those_of_single():
+    def energy(xp, params, s):
+        return xp.matmul(s, params.a**2) + xp.sum(s / 3, axis=1)
+
+    values = {"a": np.linspace(0.1, 1, 5)}
+    model = EnergyMachine([IsingLayer(5)], energy, values, dtype="float16", device="cpu")
+    state = model.random_state(20, rng=Generator(0))
+    single = State((state.visible.astype("float32"),))
+    expected = model.copy(dtype="float32").energy(single)
+    found = joint_energy(model, state)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == "float64"
+
+
+def test_rare_states_are_drawn_in_half_precision():
+    """exp(-8), which added to 1 in float16 is nothing; chi-square at 1e-6."""
+
+    def rare(xp, params, s):
+        return params.K * s[:, 0]
+
+    values = {"K": np.array(8.0)}
+    model = EnergyMachine([BernoulliLayer(1)], rare, values, dtype="float16", device="cpu")
+    state, _ = gibbs(1)(Generator(1), model, State((np.zeros((100_000, 1), "float16"),)))
+    p = 1 / (1 + np.exp(8.0))
+    counts = np.bincount(state[0][:, 0].astype(int), minlength=2)
+    assert_frequencies(counts, [100_000 * (1 - p), 100_000 * p])
+
+
+def test_as_many_as_2_20_hidden_states_are_listed():
+    layers = [BernoulliLayer(1), BernoulliLayer(20)]
+    model = EnergyMachine(layers, lambda xp, p, v, h: p.a * v[:, 0], ZERO, device="cpu")
+    assert model.check_hidden_states("listed") == 2**20
 
 
 def test_another_energy_of_the_same_parameters_is_another_configuration():

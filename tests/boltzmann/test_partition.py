@@ -226,9 +226,10 @@ def test_float32_machines_are_weighed_in_float64():
 
 
 def test_half_precision_machines_are_annealed_in_single():
+    """Their base is fitted to the data as they are, not rounded."""
     half = RBM(6, 5, dtype="float16", rng=Generator(2), device="cpu")
     single, v = half.copy(dtype="float32"), np.eye(6, dtype="float16")
-    settings = {"n_temperatures": 40, "data": v}
+    settings = {"n_temperatures": 40, "data": np.random.default_rng(0).random((9, 6))}
     for first, second in (
         [ais(m, Generator(3), n_chains=5, **settings) for m in (half, single)],
         [raise_(m, v, Generator(3), **settings) for m in (half, single)],

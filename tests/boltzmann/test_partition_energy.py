@@ -18,6 +18,7 @@ from gpugrad.boltzmann.communicator import Serial
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer, PottsLayer
 from gpugrad.boltzmann.layers.energy_layer import EnergyLayer
+from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.partition import ais, log_likelihood, log_likelihoods, raise_, reverse_ais
 from gpugrad.boltzmann.partition_energy import EnergyPath, hidden_given
 from gpugrad.boltzmann.samplers import gibbs
@@ -86,7 +87,9 @@ def transition(model, energy, units):
     return sweep
 
 
-@pytest.mark.parametrize("case", ["triple spins", "bits by layers", "potts by units"])
+@pytest.mark.parametrize(
+    "case", ["triple spins", "bits by layers", "potts by units", "three layers"]
+)
 def test_raise_has_the_probability_of_the_annealing_process_as_mean(case):
     """exp(-F(v) - D) averages to the probability with which `ais` ends at v, for visible states
     that it often comes to."""
@@ -164,6 +167,47 @@ def test_hidden_units_are_drawn_exactly_given_the_visible_ones(xp, case, monkeyp
 # ---- the base
 
 
+def test_annealing_goes_down_in_the_opposite_order(monkeypatch):
+    """What RAISE bounds is the process that `ais` runs."""
+    model, seen, sweep = machine(np, "bits by units"), [], EnergyMachine.gibbs_sweep
+
+    def watched(self, *given, backwards=False, **how):
+        seen.append(backwards)
+        return sweep(self, *given, backwards=backwards, **how)
+
+    monkeypatch.setattr(EnergyMachine, "gibbs_sweep", watched)
+    state = exact_states(model, 4, 0)
+    ais(model, Generator(0), n_temperatures=2, n_chains=4)
+    raise_(model, state.visible, Generator(0), n_temperatures=2)
+    reverse_ais(model, state, Generator(0), n_temperatures=2)
+    assert seen == [False] * 2 + [True] * 4
+
+
+def test_hidden_units_are_drawn_given_energies_in_float64():
+    """Of millions, whose weights and whose differences single precision cannot hold."""
+
+    def high(xp, params, v, h):
+        return params.a + 1.5 * h[:, 0] + 0 * v[:, 0]
+
+    layers, values = [BernoulliLayer(1), BernoulliLayer(1)], {"a": np.array(2.0**24)}
+    model = EnergyMachine(layers, high, values, device="cpu")
+    drawn = hidden_given("raise_", model, np.zeros((4000, 1), "float32"), Generator(1))[1]
+    p = 1 / (1 + math.exp(1.5))
+    counts = np.bincount(drawn[:, 0].astype(int), minlength=2)
+    assert_frequencies(counts, [4000 * (1 - p), 4000 * p])
+    assert drawn.dtype == "float32"
+
+
+def test_the_base_of_many_units_is_summed_in_float64():
+    values = {"a": np.array(0.5)}
+    layers = [BernoulliLayer(3000)]
+    model = EnergyMachine(layers, lambda xp, p, s: p.a * s[:, 0], values, device="cpu")
+    data = np.random.default_rng(0).random((10, 3000)).astype("float32")
+    path = EnergyPath(model, data)
+    exact = np.logaddexp(0, path.base.loc.astype("float64")).sum()
+    assert path.log_z == pytest.approx(exact, rel=1e-13)
+
+
 @pytest.mark.parametrize("case", ["triple spins", "bits by layers", "potts by layers"])
 def test_the_base_has_the_data_s_means_and_is_normalised(case):
     model = machine(np, case)
@@ -238,6 +282,28 @@ def test_annealing_downwards_from_forbidden_states_is_refused():
             ParameterError, match=rf"^{name}: the energy of \d+ of 1000 .* is inf, .* ais takes"
         ):
             function(model, v, Generator(1), n_temperatures=3)
+
+
+def test_annealing_downwards_is_refused_where_few_states_are_forbidden():
+    """One of 256, which the look at 1,000 misses once in fifty."""
+
+    def but_one(xp, params, s):
+        return xp.where(xp.sum(s, axis=1) > 7.5, math.inf, params.a * s[:, 0])
+
+    values = {"a": np.array(0.5)}
+    model = EnergyMachine([BernoulliLayer(8)], but_one, values, device="cpu")
+    with pytest.raises(ParameterError, match=r"^raise_: the energy of \d of 1000 states"):
+        raise_(model, np.zeros((4, 8)), Generator(1), n_temperatures=3)
+
+
+@pytest.mark.parametrize(
+    "own, up, weight", [(True, False, -math.inf), (False, True, -math.inf), (True, True, math.inf)]
+)
+def test_only_chains_of_an_own_energy_upwards_may_have_weight_zero(own, up, weight):
+    model = gas() if own else RBM(4, 2, device="cpu")
+    with pytest.raises(DivergenceError, match="^ais: 1 of 3 chains have weights that are not fin"):
+        partition._check_weights("ais", model, np.array([0.0, weight, 1.0]), up=up)
+    partition._check_weights("ais", gas(), np.array([0.0, -math.inf, 1.0]), up=True)
 
 
 def test_where_all_chains_have_weight_zero_nothing_is_claimed():
@@ -327,6 +393,37 @@ def test_machines_in_low_precision_are_weighed_in_float64(dtype):
     assert model.dtype == dtype and model.layers[0].dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [bool, "uint8", "float16"])
+def test_samples_may_be_states_of_any_dtype(dtype):
+    """The energy is called with numbers of the machine's own: booleans cannot be subtracted, and
+    0 - 1 of unsigned ones is 255, which this energy would forbid."""
+
+    def energy(xp, params, v, h):
+        return xp.where(xp.sum(v - h, axis=1) > 5, math.inf, params.a * xp.sum(v - h, axis=1))
+
+    layers, values = [BernoulliLayer(3), BernoulliLayer(3)], {"a": np.array(0.3)}
+    model = EnergyMachine(layers, energy, values, device="cpu")
+    v, h = np.zeros((4, 3), dtype), np.ones((4, 3), dtype)
+    settings = {"n_temperatures": 3}
+    states = (State((v, h)), State((v.astype("float32"), h.astype("float32"))))
+    found = [reverse_ais(model, x, Generator(0), **settings).log_weights for x in states]
+    np.testing.assert_array_equal(*found)
+    found = [raise_(model, x.visible, Generator(0), **settings).log_weights for x in states]
+    np.testing.assert_array_equal(*found)
+
+
+def test_samples_whose_energy_half_precision_cannot_hold_can_occur():
+    """80,000, at which float16 is inf."""
+
+    def high(xp, params, s):
+        return 2000 * params.a * xp.sum(s, axis=1)
+
+    layers, values = [BernoulliLayer(40)], {"a": np.array(1.0)}
+    model = EnergyMachine(layers, high, values, dtype="float16", device="cpu")
+    found = reverse_ais(model, np.ones((4, 40)), Generator(0), n_temperatures=2)
+    assert np.isfinite(found.log_z)
+
+
 def test_a_copy_shares_nothing_but_the_energy(xp):
     model = machine(xp, "potts by units")
     twin = model.copy(dtype="float32", device="cpu")
@@ -355,6 +452,9 @@ def test_shards_and_groups_of_chains_make_estimates_of_their_own(monkeypatch):
     seen = []
     found = ais(model, Generator(1), progress=lambda *x: seen.append(x), **how)
     assert seen == [(i, 9) for i in range(1, 10)]
+    seen.clear()
+    ais(model, Generator(1), n_temperatures=300, n_chains=2, progress=lambda *x: seen.append(x))
+    assert seen == [(i, 300) for i in range(3, 301, 3)]
     assert len(np.unique(found.log_weights)) > 20
 
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.communicator import Serial
+from gpugrad.boltzmann.constraints import non_positive
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.pretrain import compose, modules, pretrain
+from gpugrad.boltzmann.progress_file import ProgressFile
 from gpugrad.boltzmann.state import State
 from gpugrad.errors import DataError, DivergenceError, ParameterError
 from tests.chance import deviates, normal_limit
@@ -199,6 +202,35 @@ def test_the_same_seed_gives_the_same_machine(xp):
         found.append({k: host(p).copy() for k, p in model.parameters().items()})
     for name, p in found[0].items():
         np.testing.assert_array_equal(p, found[1][name])
+
+
+def test_constraints_hold_after_pretraining():
+    model = deep_machine(np, sizes=(6, 2, 2))
+    model.weights[0].add_constraint({"matrix": non_positive})
+    pretrain(model, bars(30), rng=Generator(5), epochs=2, batch_size=7)
+    assert (model.weights[0].W() <= 0).all() and (model.weights[1].W() > 0).any()
+
+
+def test_no_rank_writes_the_file_before_all_have_read_it(tmp_path, monkeypatch):
+    events = []
+
+    class Link(Serial):
+        def any(self, flag):
+            events.append("all are here")
+            return super().any(flag)
+
+    read, save = ProgressFile.__init__, ProgressFile.save
+    monkeypatch.setattr(
+        ProgressFile, "__init__", lambda self, *x: events.append("read") or read(self, *x)
+    )
+    monkeypatch.setattr(
+        ProgressFile, "save", lambda self, *x: events.append("write") or save(self, *x)
+    )
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    model = deep_machine(np, sizes=(6, 2, 2))
+    how = {"checkpoint": tmp_path / "c", "communicator": Link()}
+    pretrain(model, bars(30), rng=Generator(5), epochs=2, batch_size=7, **how)
+    assert events == ["read", "all are here"] + ["write"] * 4
 
 
 def test_bad_input_is_named():

@@ -5,7 +5,7 @@ import pytest
 
 from gpugrad.backend import blas_threads, host_threads
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann import trajectory
+from gpugrad.boltzmann import rungs
 from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.partition import ais, raise_
 from gpugrad.boltzmann.samplers import gibbs
@@ -74,7 +74,7 @@ def test_results_do_not_depend_on_the_number_of_threads(run, units, monkeypatch)
     monkeypatch.setattr(host_threads, "available_cpus", lambda: 2)
     monkeypatch.setattr(host_threads, "MIN_VALUES_PER_THREAD", 8)
     monkeypatch.setattr(blas_threads, "MANY_MULTIPLICATIONS", 0)
-    monkeypatch.setattr(trajectory, "PIECE_ROWS", 16)
+    monkeypatch.setattr(rungs, "PIECE_ROWS", 16)
     handed_over = []
     start = host_threads._Worker.start
     monkeypatch.setattr(
@@ -98,10 +98,10 @@ def test_results_do_not_depend_on_the_number_of_threads(run, units, monkeypatch)
 def test_rows_are_shared_out_equally(chains):
     """Each row of each job once, in pieces that are not too high, as many on either side."""
     jobs = [(rung, slice(rung * chains, (rung + 1) * chains)) for rung in (1, 3, 4, 9)]
-    halves = trajectory._halves(jobs)
+    halves = rungs._halves(jobs)
     found = [(number, row) for half in halves for number, rows in half for row in range(3000)[rows]]
     assert found == [(number, row) for number, rows in jobs for row in range(3000)[rows]]
     sizes = [sum(rows.stop - rows.start for _, rows in half) for half in halves]
     assert 0 <= sizes[1] - sizes[0] <= 2 * host_threads.TILE_ROWS
     pieces = [rows.stop - rows.start for half in halves for _, rows in half]
-    assert 0 < min(pieces) and max(pieces) <= trajectory.PIECE_ROWS
+    assert 0 < min(pieces) and max(pieces) <= rungs.PIECE_ROWS

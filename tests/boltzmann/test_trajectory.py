@@ -7,9 +7,9 @@ import pytest
 
 from gpugrad.backend.array_module import to_device
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann import trajectory
 from gpugrad.boltzmann.layers import IsingLayer
 from gpugrad.boltzmann.model import RBM, BoltzmannMachine
+from gpugrad.boltzmann.rungs import SummedRungs
 from gpugrad.boltzmann.samplers import gibbs
 from gpugrad.boltzmann.state import State
 from gpugrad.boltzmann.trajectory import (
@@ -85,7 +85,7 @@ def test_a_ratio_without_one_layer_would_be_seen(monkeypatch, part):
         rows = args[-1].shape[0]
         return np.zeros(rows) if part == "row_energy" else [np.zeros(rows)]
 
-    monkeypatch.setattr(trajectory, part, nothing)
+    monkeypatch.setattr(f"gpugrad.boltzmann.rungs.{part}", nothing)
     assert worst_chi_square(*ladder()) > 3
 
 
@@ -101,8 +101,8 @@ def test_the_ratio_is_that_of_the_free_energies_of_both_machines(xp, pairing, mo
         yes = xp.asarray(np.ones((gain.shape[0] // 2, chains), dtype=bool))
         return yes, xp.asarray(np.ones((gain.shape[0] // 2, chains)))
 
-    monkeypatch.setattr(trajectory, "accept", always)
-    drawn = trajectory._Summed.draw
+    monkeypatch.setattr("gpugrad.boltzmann.rungs.accept", always)
+    drawn = SummedRungs.draw
 
     def draw(self, layer, field):
         if layer == 0:
@@ -111,7 +111,7 @@ def test_the_ratio_is_that_of_the_free_energies_of_both_machines(xp, pairing, mo
         fields.append(field.copy())
         return drawn(self, layer, field)
 
-    monkeypatch.setattr(trajectory._Summed, "draw", draw)
+    monkeypatch.setattr(SummedRungs, "draw", draw)
     near = np.flatnonzero(np.abs(exact[0].v.states).max(axis=1) < 2.0)
     rows = np.random.default_rng(0).choice(near, size=3 * chains)
     visible = xp.asarray(exact[0].v.states[rows])
