@@ -4,6 +4,7 @@
 # make test-numpy   the tests that meet NumPy, at the oldest and the newest NumPy there is a Python for
 # make test-peers   the tests that need torch, JAX, rbms and paysage, which are large, or old
 # make lint         ruff (format and lint) and mypy
+# make format       ruff's formatting and its safe fixes
 # make docs         the documentation as a site in site/, every link checked
 # make notebook     examples/colab.ipynb, executed on the CPU; ARGS=--overwrite stores its outputs
 # make bench        the benchmarks, as Markdown on the screen and in runs/bench.md

@@ -5,6 +5,7 @@ the function again; one of another name is refused. The rest is as in `checkpoin
 header and of each tensor, and a file that is replaced as a whole.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,13 @@ def save_energy_machine(model: EnergyMachine, path: Any, **metadata: Any) -> Non
             f"save: the machine is of type {type(model).__name__}, expected an EnergyMachine"
         )
     check_json(metadata)
+    if "<lambda>" in energy_name(model.energy_function):
+        warnings.warn(
+            "save: the energy is a lambda, which has the name of any other, expected a function "
+            "of its own name: whoever loads the file is not told of another one",
+            UserWarning,
+            stacklevel=3,
+        )
     write_file(path, FORMAT, model.parameters(), {"config": model.config(), "metadata": metadata})
 
 

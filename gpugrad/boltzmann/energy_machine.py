@@ -132,7 +132,7 @@ class EnergyMachine(StateSums):
         dtype: Any = "float32",
         device: Any = None,
     ) -> None:
-        self.layers = list(layers)
+        self.layers = [layers] if isinstance(layers, UnitLayer) else list(layers)
         if not self.layers or not all(isinstance(x, UnitLayer) and x.support for x in self.layers):
             raise ParameterError(
                 f"EnergyMachine: layers are {self.layers!r}, expected one or more layers of units "
@@ -165,7 +165,15 @@ class EnergyMachine(StateSums):
         rng = Generator(0)
         with on(self.device):
             state = self.random_state(8, rng=rng)
-            energy = self.energy(state)
+            try:
+                energy = self.energy(state)
+            except Exception as error:
+                shapes = ", ".join(str(tuple(units.shape)) for units in state)
+                error.add_note(
+                    f"EnergyMachine: in its first call of the energy, with 8 samples ({shapes}) "
+                    f"and parameters {list(self.terms.params._fields)}"
+                )
+                raise
             shape = tuple(energy.shape)
             if shape != (8,):
                 raise ParameterError(

@@ -251,9 +251,8 @@ class Trainer:
         model = self.model
         self.shuffle = shuffle
         if not is_streamed(data):
-            self.samples: Any = Samples(
-                model, data, self.rng, shuffle=shuffle, missing=missing, k=self.k
-            )
+            how: Any = {"missing": missing, "k": self.k, "drawn": self.draw_states}
+            self.samples: Any = Samples(model, data, self.rng, shuffle=shuffle, **how)
             self.n_samples = self.samples.n_samples
             self.sample_weight = check_weights(sample_weight, self.n_samples, model)
             return
@@ -264,9 +263,8 @@ class Trainer:
             )
         self.sample_weight = check_weights(sample_weight, data.shape[0], model)
         weight = None if sample_weight is None else asnumpy(self.sample_weight).astype("float64")
-        self.samples = StreamedSamples(
-            model, data, self.rng, shuffle=shuffle, epochs=self.epochs, sample_weight=weight
-        )
+        how = {"epochs": self.epochs, "sample_weight": weight, "drawn": self.draw_states}
+        self.samples = StreamedSamples(model, data, self.rng, shuffle=shuffle, **how)
         self.n_samples = self.samples.n_samples
 
     @property

@@ -173,4 +173,9 @@ def from_config(config: dict[str, Any]) -> Schedule:
 
 def as_schedule(value: float | Schedule | Callable[[float, float], float]) -> Any:
     """A number as a constant rate; a schedule, or any function of position and length, as it is."""
+    if isinstance(value, str):
+        raise ParameterError(
+            f"fit: schedule is {value!r}, expected a rate, a schedule with a rate such as "
+            f"schedules.get({value!r}, 0.01), or a function"
+        )
     return value if callable(value) else Constant(value)

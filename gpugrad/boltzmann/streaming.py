@@ -170,6 +170,8 @@ class StreamedSamples:
         After the last one nothing is read ahead.
     sample_weight : numpy.ndarray (num_samples,), optional
         For the mean.
+    drawn : bool
+        As of `Samples`.
 
     Raises
     ------
@@ -188,8 +190,10 @@ class StreamedSamples:
         shuffle: bool = True,
         epochs: int = 1,
         sample_weight: Any = None,
+        drawn: bool = False,
     ) -> None:
         self.model, self.rng, self.shuffle, self.epochs = model, rng, bool(shuffle), epochs
+        self.drawn = drawn
         self.values = data if isinstance(data, Stream) else Stream(data)
         self.n_samples = self.values.shape[0]
         self._reader: ThreadPoolExecutor | None = None
@@ -206,7 +210,7 @@ class StreamedSamples:
             stop = min(start + stream.block, self.n_samples)
             rows = stream.read(start, stop)
             try:
-                check_block(model, rows)
+                check_block(model, rows, drawn=self.drawn)
             except DataError as error:
                 raise DataError(f"{error} (in samples {start} to {stop - 1})") from None
             check = zlib.crc32(rows.tobytes(), check)

@@ -34,7 +34,7 @@ from gpugrad.boltzmann.agreement import checksum
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.model import BoltzmannMachine
 from gpugrad.boltzmann.samplers import gibbs
-from gpugrad.boltzmann.state import State, check_data, namespace_for
+from gpugrad.boltzmann.state import State, check_data, is_state, namespace_for
 from gpugrad.errors import CheckpointError, DataError, ParameterError
 
 __all__ = [
@@ -67,6 +67,8 @@ class Samples:
     missing : {"error", "impute"}
     k : int
         Gibbs sweeps that missing units take before each gradient.
+    drawn : bool
+        States are drawn from the data before they enter a gradient.
 
     Attributes
     ----------
@@ -89,6 +91,7 @@ class Samples:
         shuffle: bool = True,
         missing: str = "error",
         k: int = 1,
+        drawn: bool = False,
     ) -> None:
         if missing not in MISSING:
             raise ParameterError(f"fit: missing is {missing!r}, expected one of {list(MISSING)}")
@@ -102,7 +105,7 @@ class Samples:
         self._fingerprint: dict[str, Any] | None = None
         if missing == "impute" and data.dtype.kind == "f" and data.ndim == 2 and data.size:
             data = self._impute(data)
-        self.values = check_block(self.model, data)
+        self.values = check_block(self.model, data, drawn=drawn)
         self.n_samples = self.values.shape[0]
         if self.mask is not None:
             self.mask = to_device(self.mask, model.device)
@@ -264,8 +267,12 @@ def watched_rows(rows: Any, stride: int) -> Any:
     return rows[::stride][:WATCHED_SAMPLES]
 
 
-def check_block(model: BoltzmannMachine | EnergyMachine, data: Any) -> Any:
-    """Data on the model's device; integers and booleans that are states keep their dtype."""
+def check_block(model: BoltzmannMachine | EnergyMachine, data: Any, *, drawn: bool = False) -> Any:
+    """Data on the model's device; integers and booleans that are states keep their dtype.
+
+    An energy that is not affine in each unit says nothing of means: it takes states alone, unless
+    they are drawn from the data (`drawn`).
+    """
     layer = model.layers[0]
     low, high = layer.data_range
     compact = data.dtype.kind in "biu" and data.ndim == 2 and data.size and layer.support
@@ -273,7 +280,16 @@ def check_block(model: BoltzmannMachine | EnergyMachine, data: Any) -> Any:
         if bool(((data == low) | (data == high)).all()):
             layer.check_rows(data, "fit")
             return to_device(data, model.device)
-    return check_data(model, data, function="fit")
+    data = check_data(model, data, function="fit")
+    if not drawn and isinstance(model, EnergyMachine) and model.by == "units":
+        if not bool(is_state(get_array_module(data), data, layer.support).all()):
+            known = " and ".join(f"{s:g}" for s in layer.support)
+            raise DataError(
+                f"fit: data has values that are no states of {layer.layer_type} units, expected "
+                f"{known}: an energy that is drawn by units takes no means; draw_states=True draws "
+                "states from them"
+            )
+    return data
 
 
 def check_drawing(model: BoltzmannMachine, draw_states: bool, missing: str) -> bool:

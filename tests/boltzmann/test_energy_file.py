@@ -243,3 +243,10 @@ def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatc
     ):
         with pytest.raises(ImportError, match=r"gpugrad\[train\]"):
             call()
+
+
+def test_a_lambda_is_no_name_to_be_known_by(tmp_path):
+    energy = lambda xp, params, s: params.a * xp.sum(s, axis=1)
+    model = EnergyMachine([BernoulliLayer(3)], energy, {"a": np.array(0.3)}, device="cpu")
+    with pytest.warns(UserWarning, match="save: the energy is a lambda"):
+        model.save(tmp_path / "model.safetensors")

@@ -565,3 +565,30 @@ def test_functions_of_boltzmann_machines_refuse_it_by_name(function, tmp_path):
     assert not any(tmp_path.iterdir())
     with pytest.raises(ParameterError, match=f"^{function}: the machine is of type int, expected"):
         FOR_BOLTZMANN[function](3, tmp_path / "m")
+
+
+def test_training_by_units_takes_states_and_no_means():
+    """Of -q s^4 the gradient by q vanishes on states of an Ising unit, and not between them."""
+
+    def quartic(xp, params, s):
+        return -params.q * xp.sum(s**4, axis=1)
+
+    def made_new():
+        return EnergyMachine([IsingLayer(4)], quartic, {"q": np.array(0.0)}, device="cpu")
+
+    states = made_new().random_state(50, rng=Generator(0)).visible
+    with pytest.raises(DataError, match="fit: data has values that are no states of ising units"):
+        fit(made_new(), states * 0.5, epochs=1, rng=Generator(1))
+    for data, how in ((states, {}), (states * 0.5, {"draw_states": True})):
+        model = made_new()
+        fit(model, data, epochs=2, rng=Generator(1), **how)
+        assert float(model.parameters()["energy.q"]) == 0
+
+
+def test_an_error_in_the_energy_tells_what_it_was_called_with():
+    def other(xp, params, s):
+        return params.J * xp.sum(s, axis=1)
+
+    with pytest.raises(AttributeError) as caught:
+        EnergyMachine(IsingLayer(4), other, {"K": np.array(0.0)}, device="cpu")
+    assert "with 8 samples ((8, 4)) and parameters ['K']" in caught.value.__notes__[0]

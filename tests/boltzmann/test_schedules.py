@@ -73,3 +73,8 @@ def test_a_variant_without_a_name_of_its_own_takes_no_one_s_place():
         pass
 
     assert type(schedules.from_config(Linear(0.1).get_config())) is Linear
+
+
+def test_a_name_without_a_rate_is_refused_with_what_makes_one_of_it():
+    with pytest.raises(ParameterError, match="schedules.get..linear., 0.01"):
+        schedules.as_schedule("linear")
