@@ -40,6 +40,16 @@ def read(
         return _potts(array, unit, dtype)
     if array.ndim > 1 and array.dtype.kind in "bu" and threshold is None and array.max() <= 1:
         return _bits(array.reshape(len(array), -1), unit)
+    return _as_units(array, unit, threshold, dtype)
+
+
+def _as_units(
+    array: np.ndarray, unit: str, threshold: float | None, dtype: str = "float32"
+) -> np.ndarray:
+    if threshold is not None and array.dtype.kind == "f" and np.isnan(array).any():
+        raise DataError(
+            "as_units: data has missing values (NaN), a threshold expects grey values in [0, 1]"
+        )
     return datasets.as_units(array, unit, threshold=threshold, dtype=dtype)
 
 
@@ -117,7 +127,7 @@ class _Mapped:
         if self.grey:
             rows = rows / np.float32(255)
         if threshold is not None:
-            return datasets.as_units(rows, unit, threshold=threshold).astype("int8")
+            return _as_units(rows, unit, threshold).astype("int8")
         if self.grey:
             return 2 * rows - 1 if unit == "ising" else rows
         if rows.dtype.kind in "bu" and rows.dtype.itemsize == 1:

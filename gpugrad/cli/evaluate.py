@@ -36,6 +36,9 @@ from gpugrad.errors import DataError, ModelFileError, ParameterError
 
 __all__ = ["check_annealing", "evaluate", "measure", "model_path", "tell"]
 
+FEW = 5
+"""The effective sample size below which a standard error says nothing."""
+
 
 def model_path(path: Path) -> Path:
     """A model file as it is; for a folder of a training run, the model in it.
@@ -203,6 +206,12 @@ def tell(console: Console, found: dict[str, Any]) -> None:
         f"conservative {low['log_likelihood']:.2f}{_error(low)} by RAISE (errs low); "
         f"mean of {n:,} samples, {found['temperatures']:,} temperatures"
     )
+    # of few chains any effective sample size is small
+    if high["ess"] < min(FEW, found["chains"] / 2):
+        console.print(
+            f"an effective sample size below {FEW} makes the error of AIS mean nothing: its figure "
+            "rests on a few chains; take more --temperatures"
+        )
     gap = high["log_likelihood"] - low["log_likelihood"]
     # None: infinite, which explains any gap
     errors = [math.inf if side["error"] is None else side["error"] for side in (high, low)]

@@ -42,8 +42,8 @@ OTHERS = {
 OPTIONS = {name: name.replace("_", "-") for name in SAME} | OTHERS
 """The option that sets what the library calls by another name, or by the same one."""
 
+MISSING = ": data has NaN"
 HINTS = (
-    (": data has NaN", "; missing values are summed out with --missing impute"),
     ("a class of one's own has to be", "; --module imports it"),
     (
         "values between 0 and 1; the probability",
@@ -52,6 +52,10 @@ HINTS = (
     ("2*x - 1", "; --threshold 0.5 makes these"),
     (": a longer run ", "; --overwrite begins anew, another --output keeps this run"),
     (": --threshold is", "; grey values 0..255 of 8-bit data are divided by 255 first"),
+    (
+        "is a model of an own energy, expected a model",
+        "; in Python, EnergyMachine.load(path, energy) reads it",
+    ),
 )
 
 
@@ -88,4 +92,7 @@ def for_options(command: str, message: str, sources: Mapping[str, str] | None = 
     source = (sources or {}).get(found[1].replace("-", "_")) if found is not None else None
     if found is not None and source is not None:
         message = f"{command}: {found[1]} of {source}{message[found.end() :]}"
+    if MISSING in message:
+        impute = "; missing values are summed out with --missing impute"
+        message += impute if command == "train" else "; expected complete samples"
     return message + "".join(hint for part, hint in HINTS if part in message)

@@ -160,7 +160,9 @@ def sample(
     if output.suffix not in (".png", ".npy", ".npz"):
         raise ParameterError(f"sample: output {output}, expected a .png, .npy or .npz file")
     if output.exists() and not overwrite:
-        raise ParameterError(f"sample: {output} exists, expected a new file or --overwrite")
+        raise ParameterError(
+            f"sample: {output} exists, expected a new file with --output, or --overwrite"
+        )
     if not output.parent.is_dir():
         raise ParameterError(
             f"sample: output {output}: no folder {output.parent}, expected one that exists"

@@ -480,11 +480,24 @@ def _finish(
     trainer: Trainer, held_out: Any, settings: TrainSettings, folder: Path, console: Console
 ) -> None:
     """Likelihood, model, pictures: each can be made again from the final checkpoint."""
+    _save(trainer, settings, folder, None)  # whatever stops the evaluation, the model is there
+    try:
+        _evaluate_and_draw(trainer, held_out, settings, folder, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"stopped after training; the model is in {folder}/, and "
+            f"`gpugrad train --resume --output {folder}` finishes likelihood and pictures"
+        )
+        raise
+
+
+def _evaluate_and_draw(
+    trainer: Trainer, held_out: Any, settings: TrainSettings, folder: Path, console: Console
+) -> None:
     model, rng = trainer.model, trainer.rng.split("after training")
     found = None
     name, _ = test_of(settings.data, settings.test)
     split = split_of(name, asdict(settings))
-    _save(trainer, settings, folder, found)  # whatever stops the evaluation, the model is there
     if settings.evaluate and held_out is None:
         known = " and ".join(f"{s:g}" for s in model.layers[0].support)
         console.print(

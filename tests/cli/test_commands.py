@@ -10,8 +10,10 @@ import pytest
 pytest.importorskip("typer", reason="typer is not installed")
 
 from gpugrad.backend.rng import Generator
+from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.model import RBM
 from gpugrad.boltzmann.partition import exact_log_partition, log_likelihood
+from tests.boltzmann.own_energies import CASES
 
 from .runner import ROOT, SMALL, assert_one_line_error, bars, command, invoke, run
 
@@ -243,7 +245,8 @@ def test_a_picture_is_drawn_and_no_file_is_replaced_unasked(tmp_path):
     out = tmp_path / "s.png"
     assert invoke("sample", tmp_path / "m", "-o", out, "--n", 9, "--sweeps", 5).exit_code == 0
     assert out.read_bytes().startswith(b"\x89PNG")
-    assert_one_line_error(invoke("sample", tmp_path / "m", "-o", out), "expected a new file")
+    refused = invoke("sample", tmp_path / "m", "-o", out)
+    assert_one_line_error(refused, "expected a new file with --output, or --overwrite")
     assert invoke("sample", tmp_path / "m", "-o", out, "--n", 4, "--overwrite").exit_code == 0
 
 
@@ -346,6 +349,14 @@ def test_info_describes_a_model(tmp_path, images):
     told = invoke("info", out).stdout
     assert "16 bernoulli - 4 bernoulli" in told and "weights.0.matrix" in told and "16x4" in told
     assert "after epoch 3" in told and "exact" in told
+
+
+@pytest.mark.parametrize("name", ["info", "evaluate", "sample"])
+def test_a_machine_of_an_own_energy_is_refused_with_what_reads_it(name, tmp_path):
+    make, energy, by = CASES["bits by layers"]
+    parameters = {"a": np.zeros(3), "W": np.zeros((3, 2))}
+    EnergyMachine(make(), energy, parameters, by=by, device="cpu").save(tmp_path / "own")
+    assert_one_line_error(invoke(name, tmp_path / "own"), "EnergyMachine.load(path, energy)")
 
 
 def test_info_says_what_there_is_to_compute_on_and_why_not_more(monkeypatch):

@@ -78,8 +78,39 @@ def test_evaluate_refuses_a_single_chain_for_any_machine(tmp_path):
     assert_one_line_error(result, "evaluate: --chains is 1")
 
 
-def side(log_likelihood: float, error: float | None) -> dict[str, Any]:
-    return {"log_z": 1.0, "error": error, "ess": 5.0, "log_likelihood": log_likelihood}
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "evaluate: data has NaN, first in sample 3, unit 1; expected complete samples"),
+        (("--threshold", 0.5), "evaluate: data has missing values (NaN), a threshold expects"),
+    ],
+)
+def test_missing_values_are_refused_without_an_option_that_evaluate_lacks(
+    tmp_path, options, message
+):
+    saved(tmp_path, *MACHINES[0])
+    holes = np.ones((10, 4))
+    holes[3, 1] = np.nan
+    np.save(tmp_path / "holes.npy", holes)
+    result = invoke("evaluate", tmp_path / "m", tmp_path / "holes.npy", *options)
+    assert_one_line_error(result, message)
+    assert "--missing" not in result.stderr
+
+
+def side(log_likelihood: float, error: float | None, ess: float = 5.0) -> dict[str, Any]:
+    return {"log_z": 1.0, "error": error, "ess": ess, "log_likelihood": log_likelihood}
+
+
+@pytest.mark.parametrize(
+    ("ess", "chains", "said"),
+    [(1.1, 100, True), (4.9, 100, True), (5.0, 100, False), (1.9, 2, False), (1.1, 4, True)],
+)
+def test_an_error_that_rests_on_few_chains_is_said_to_mean_nothing(ess, chains, said):
+    text = io.StringIO()
+    sides = {"optimistic": side(-70.0, 0.1, ess), "conservative": side(-71.0, 0.1)}
+    found = {"method": "annealing", "test_samples": 100, "chains": chains, "temperatures": 10}
+    tell(Console(file=text, width=500), found | sides)
+    assert ("makes the error of AIS mean nothing" in text.getvalue()) is said
 
 
 @pytest.mark.parametrize(

@@ -345,6 +345,26 @@ def test_resume_of_pretraining_refuses_other_settings_and_keeps_the_files(
     assert same_model(out / "model.safetensors", tmp_path / "whole" / "model.safetensors")
 
 
+def test_ctrl_c_after_training_says_that_the_model_is_there_and_how_to_finish(
+    data, tmp_path, monkeypatch
+):
+    def interrupted(*arguments, **how):
+        raise KeyboardInterrupt
+
+    out, module = tmp_path / "run", importlib.import_module("gpugrad.cli.train")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "measure", interrupted)
+        stopped = invoke("train", data, "-o", out, *SMALL[:-1])
+    assert stopped.exit_code == 130
+    last = stopped.stdout.splitlines()[-1]
+    assert f"the model is in {out}/" in last and f"`gpugrad train --resume --output {out}`" in last
+    before = load_model(out / "model.safetensors", device="cpu").parameters()
+    finished = invoke("train", "--resume", "-o", out)
+    assert finished.exit_code == 0 and "log-likelihood" in finished.stdout, finished.stderr
+    after = load_model(out / "model.safetensors", device="cpu").parameters()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 def test_a_damaged_checkpoint_is_named(data, tmp_path):
     out = tmp_path / "run"
     assert invoke("train", data, "-o", out, *SMALL).exit_code == 0
