@@ -23,7 +23,6 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n 
 
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))$(if $(NUMPY),-numpy-$(NUMPY))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 NUMPY_PIN := $(if $(NUMPY),'numpy==$(NUMPY).*')
 SINGLE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE_THREAD) $(BIN)/python -m pytest
@@ -34,35 +33,38 @@ PARALLEL := $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist worksteal)
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
+# $(call new_environment,FOLDER) and $(call install,FOLDER,EXTRAS)
+define new_environment
+@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(1) with $$interpreter" && \
+    "$$interpreter" -m venv --clear $(1)
+endef
+define install
+@extras=$$(echo $(2) | tr ' ' ,) && echo "installing gpugrad[$$extras] into $(1)" && \
+    $(1)/bin/python -m pip --disable-pip-version-check install -qq --editable ".[$$extras]" $(NUMPY_PIN)
+endef
+
 $(VENV)/created.stamp:
-	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV) with $$interpreter" && \
-	    "$$interpreter" -m venv --clear $(VENV)
+	$(call new_environment,$(VENV))
 	@touch $@
 
 $(VENV)/train.stamp: pyproject.toml | $(VENV)/created.stamp
-	@echo "installing gpugrad[train] into $(VENV)"
-	@$(PIP) install -qq --editable '.[train]' $(NUMPY_PIN)
+	$(call install,$(VENV),train)
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/created.stamp
-	@echo "installing gpugrad[train,sklearn,hdf,test,nvrtc,dev] into $(VENV)"
-	@$(PIP) install -qq --editable '.[train,sklearn,hdf,test,nvrtc,dev]' $(NUMPY_PIN)
+	$(call install,$(VENV),train sklearn hdf test nvrtc dev)
 	@touch $@
 
 # Of its own: torch alone is several times what all others take.
 $(VENV)-peers/peers.stamp: pyproject.toml
-	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV)-peers with $$interpreter" && \
-	    "$$interpreter" -m venv --clear $(VENV)-peers
-	@echo "installing gpugrad[train,sklearn,hdf,test,peers] into $(VENV)-peers"
-	@$(VENV)-peers/bin/python -m pip --disable-pip-version-check install -qq --editable '.[train,sklearn,hdf,test,peers]'
+	$(call new_environment,$(VENV)-peers)
+	$(call install,$(VENV)-peers,train sklearn hdf test peers)
 	@touch $@
 
 # An environment of its own: the pages are made with nothing that the package does not need.
 $(VENV)-docs/docs.stamp: pyproject.toml
-	@interpreter=$$(sh .ci/find-python "$(PYTHON)") && echo "creating $(VENV)-docs with $$interpreter" && \
-	    "$$interpreter" -m venv --clear $(VENV)-docs
-	@echo "installing gpugrad[train,sklearn,docs] into $(VENV)-docs"
-	@$(VENV)-docs/bin/python -m pip --disable-pip-version-check install -qq --editable '.[train,sklearn,docs]'
+	$(call new_environment,$(VENV)-docs)
+	$(call install,$(VENV)-docs,train sklearn docs)
 	@touch $@
 
 # A folder per run: gpugrad train refuses to write over an earlier one.

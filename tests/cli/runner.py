@@ -10,6 +10,18 @@ from tests.architecture.repository import ROOT
 
 SMALL = ["--hidden", "4", "--epochs", "3", "--batch-size", "10", "--no-evaluate"]
 
+FILES = [
+    "checkpoint.safetensors",
+    "curve.png",
+    "filters.png",
+    "log.jsonl",
+    "model.json",
+    "model.safetensors",
+    "samples.png",
+    "settings.json",
+]
+"""What a run leaves in its folder."""
+
 
 def invoke(*arguments):
     """Run `gpugrad ARGUMENTS` in this process: exit_code, stdout, stderr."""
@@ -55,3 +67,11 @@ def assert_one_line_error(result, message):
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("gpugrad: error: ") and message in lines[0], lines[0]
+
+
+def same_model(first, second):
+    """Whether two files hold the same parameters."""
+    from gpugrad.boltzmann.checkpoint import load_model
+
+    a, b = (load_model(path, device="cpu").parameters() for path in (first, second))
+    return all(np.array_equal(a[name], b[name]) for name in a)
