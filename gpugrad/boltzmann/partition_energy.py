@@ -194,24 +194,9 @@ class EnergyPath:
         up: bool,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """D of every chain (see `partition`); -inf of one upwards that cannot occur.
+        """D of every chain as from `AnnealingPath.anneal`; -inf of one upwards that cannot occur.
 
-        Parameters
-        ----------
-        kept : list of array (n, num_units)
-            States of all layers.
-        betas : sequence of float
-            From 0 to 1.
-        rng : Generator
-        up : bool
-            From the base to the machine, or back.
-        progress : callable, optional
-            progress(done, total), about a hundred times.
-
-        Returns
-        -------
-        numpy.ndarray (n,)
-            float64.
+        `kept` are the states of all layers, arrays (n, num_units), and not overwritten.
         """
         state, steps = State(tuple(kept)), list(pairwise(betas))
         total = namespace_for(*kept).full(state.num_samples, self.log_z, dtype="float64")

@@ -5,8 +5,7 @@ import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import energy_phases, energy_sums
-from gpugrad.boltzmann.callbacks import CheckpointWriter
-from gpugrad.boltzmann.checkpoint import load_checkpoint, save_model
+from gpugrad.boltzmann.checkpoint import save_model
 from gpugrad.boltzmann.constraints import non_negative
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.energy_phases import EnergyPhases
@@ -37,7 +36,7 @@ from .machines import device_like, host
 from .own_energies import listed, log_sum, states_of
 from .own_units import BlumeCapel
 from .slopes import slopes_of_model
-from .trainers import StopAt
+from .trainers import assert_goes_on_alike
 
 
 def pairwise(xp, params, v, h):
@@ -409,21 +408,12 @@ def test_resumed_training_ends_in_the_same_bits(xp, tmp_path):
     pytest.importorskip("safetensors", reason="safetensors is not installed")
     data = states_of(BernoulliLayer(3)).astype("float32")
 
-    def trainer(seed, callbacks=()):
+    def trainer(seed, callbacks):
         model = machine(xp, "by layers", dtype="float32")
         how = {"epochs": 4, "batch_size": 3, "optimizer": Adam(), "callbacks": callbacks}
         return Trainer(model, data, rng=Generator(seed), **how)
 
-    whole = trainer(1)
-    whole.run()
-    first = trainer(1, [StopAt(5), CheckpointWriter(tmp_path / "c", 1e9)])
-    first.run()
-    second = trainer(9)
-    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
-    assert second.step == 5
-    second.run()
-    for name, p in whole.model.parameters().items():
-        assert np.array_equal(host(p), host(second.model.parameters()[name]))
+    assert_goes_on_alike(trainer, tmp_path / "c")
 
 
 # ---- bad input

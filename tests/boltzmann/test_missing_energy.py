@@ -7,8 +7,6 @@ import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import energy_phases
-from gpugrad.boltzmann.callbacks import CheckpointWriter
-from gpugrad.boltzmann.checkpoint import load_checkpoint
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import Trainer, fit
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer
@@ -30,7 +28,7 @@ from .own_energies import (
     triples,
 )
 from .slopes import slopes_of_model
-from .trainers import StopAt
+from .trainers import assert_goes_on_alike
 
 nan = np.nan
 ROWS = {
@@ -153,20 +151,12 @@ def test_resumed_training_with_missing_values_ends_in_the_same_bits(xp, case, tm
     data = states_of(machine(np, case).layers[0]).astype("float32")
     data[np.random.default_rng(0).random(data.shape) < 0.3] = nan
 
-    def trainer(seed, callbacks=()):
+    def trainer(seed, callbacks):
         model = machine(xp, case, dtype="float32")
         how = {"epochs": 4, "batch_size": 3, "optimizer": Adam(), "callbacks": callbacks}
         return Trainer(model, data, missing="impute", rng=Generator(seed), **how)
 
-    whole = trainer(1)
-    whole.run()
-    first = trainer(1, [StopAt(5), CheckpointWriter(tmp_path / "c", 1e9)])
-    first.run()
-    second = trainer(9)
-    second.load_state_dict(*load_checkpoint(tmp_path / "c"))
-    second.run()
-    for name, p in whole.model.parameters().items():
-        assert np.array_equal(host(p), host(second.model.parameters()[name]))
+    whole = assert_goes_on_alike(trainer, tmp_path / "c")
     assert whole.model.device == device_like(xp)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from gpugrad.backend.rng import Generator
-from gpugrad.boltzmann.callbacks import Callback
+from gpugrad.boltzmann.callbacks import Callback, CheckpointWriter
+from gpugrad.boltzmann.checkpoint import load_checkpoint
 from gpugrad.boltzmann.fit import Trainer
 from gpugrad.boltzmann.layers import BernoulliLayer, GaussianLayer, IsingLayer
 from gpugrad.boltzmann.model import BoltzmannMachine
@@ -101,6 +102,21 @@ class StopAt(Callback):
     def update(self, trainer):
         if trainer.step == self.step:
             trainer.request_stop()
+
+
+def assert_goes_on_alike(trainer, path, stop=5):
+    """A run that ends after `stop` steps and one of another seed that goes on from its checkpoint
+    make what a whole run makes, bit for bit; `trainer(seed, callbacks)` makes them. The whole."""
+    whole = trainer(1, [])
+    whole.run()
+    trainer(1, [StopAt(stop), CheckpointWriter(path, 1e9)]).run()
+    second = trainer(9, [])
+    second.load_state_dict(*load_checkpoint(path))
+    assert second.step == stop
+    second.run()
+    for name, p in whole.model.parameters().items():
+        assert np.array_equal(host(p), host(second.model.parameters()[name]))
+    return whole
 
 
 def trainer_of(xp, variant, seed=1, callbacks=()):
