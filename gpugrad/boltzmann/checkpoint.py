@@ -218,8 +218,8 @@ def _build(path: Any, arrays: Mapping[str, Any], metadata: Any, device: Any) -> 
 
 
 def model_info(path: Any) -> dict[str, Any]:
-    """Configuration and metadata of a machine's file."""
-    _, metadata = read_file(path, "model", ModelFileError)
+    """Configuration and metadata of a machine's file, or of the folder of a training run."""
+    _, metadata = read_file(model_path(path), "model", ModelFileError)
     return metadata
 
 

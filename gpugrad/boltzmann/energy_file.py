@@ -19,7 +19,7 @@ from gpugrad.boltzmann.layers.layer import Layer
 from gpugrad.boltzmann.layers.unit_layer import UnitLayer
 from gpugrad.errors import ModelFileError, ParameterError
 
-__all__ = ["FORMAT", "load_energy_machine", "save_energy_machine"]
+__all__ = ["FORMAT", "energy_machine_info", "load_energy_machine", "save_energy_machine"]
 
 FORMAT = "model of an own energy"
 """What the header calls such a file; a `BoltzmannMachine`'s is a "model"."""
@@ -36,7 +36,7 @@ def save_energy_machine(model: EnergyMachine, path: Any, **metadata: Any) -> Non
     model : EnergyMachine
     path : str or path
     **metadata
-        Kept in the file.
+        Kept in the file; `energy_machine_info` returns it.
 
     Raises
     ------
@@ -104,6 +104,12 @@ def load_energy_machine(
     if written != expected:
         raise ModelFileError(f"load: {path} has the layers {written}, expected {expected}")
     return _build(path, arrays, config, energy, device)
+
+
+def energy_machine_info(path: Any) -> dict[str, Any]:
+    """Configuration and metadata of a file that `save_energy_machine` wrote; needs no energy."""
+    _, metadata = read_file(model_path(path), FORMAT, ModelFileError)
+    return metadata
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -326,7 +326,11 @@ def _check_pretraining_left(trainer: Trainer, settings: TrainSettings, folder: P
         "learning_rate": settings.pretrain_rate,
     }
     check_agreement("pretrain", left.get("settings", {}), mine)
-    _check_seed(Generator.from_state(left.get("rng", {})).key, settings, folder)
+    try:
+        key = Generator.from_state(left.get("rng", {})).key
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"train: {folder / PRETRAINING} is damaged ({error})") from error
+    _check_seed(key, settings, folder)
 
 
 def _check_seed(key: tuple[int, int], settings: TrainSettings, folder: Path) -> None:

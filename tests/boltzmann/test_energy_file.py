@@ -8,9 +8,13 @@ import pytest
 
 from gpugrad.backend.rng import Generator
 from gpugrad.boltzmann import checkpoint
-from gpugrad.boltzmann.checkpoint import load_checkpoint, load_model, save_model
+from gpugrad.boltzmann.checkpoint import load_checkpoint, load_model, model_info, save_model
 from gpugrad.boltzmann.constraints import non_negative
-from gpugrad.boltzmann.energy_file import load_energy_machine, save_energy_machine
+from gpugrad.boltzmann.energy_file import (
+    energy_machine_info,
+    load_energy_machine,
+    save_energy_machine,
+)
 from gpugrad.boltzmann.energy_machine import EnergyMachine
 from gpugrad.boltzmann.fit import fit
 from gpugrad.boltzmann.layers import BernoulliLayer, IsingLayer, PottsLayer
@@ -250,3 +254,13 @@ def test_a_lambda_is_no_name_to_be_known_by(tmp_path):
     model = EnergyMachine([BernoulliLayer(3)], energy, {"a": np.array(0.3)}, device="cpu")
     with pytest.warns(UserWarning, match="save: the energy is a lambda"):
         model.save(tmp_path / "model.safetensors")
+
+
+def test_metadata_come_back_from_a_file_or_its_folder(tmp_path):
+    file = tmp_path / "model.safetensors"
+    machine(np, "triple spins").save(file, note="x")
+    for path in (file, tmp_path):
+        assert energy_machine_info(path)["metadata"] == {"note": "x"}
+    RBM(3, 2, device="cpu").save(file, note="y")
+    for path in (file, tmp_path):
+        assert model_info(path)["metadata"] == {"note": "y"}

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from gpugrad.boltzmann import schedules
+from gpugrad.boltzmann.agreement import of_length
 from gpugrad.boltzmann.schedules import Constant, Exponential, Linear, Step
-from gpugrad.errors import ParameterError
+from gpugrad.errors import CheckpointError, ParameterError
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,14 @@ def test_a_variant_without_a_name_of_its_own_takes_no_one_s_place():
 def test_a_name_without_a_rate_is_refused_with_what_makes_one_of_it():
     with pytest.raises(ParameterError, match="schedules.get..linear., 0.01"):
         schedules.as_schedule("linear")
+
+
+def test_a_schedule_derived_from_a_constant_one_is_not_taken_for_one_of_any_length():
+    class Falling(Constant):
+        def __call__(self, position, length):
+            return self.rate * (1 - position / length)
+
+    was, mine = {"epochs": 2, "average_epochs": 0.0}, {"epochs": 4, "average_epochs": 0.0}
+    assert of_length(was, mine, Constant(0.1)) == mine
+    with pytest.raises(CheckpointError, match="has other rates"):
+        of_length(was, mine, Falling(0.1))
